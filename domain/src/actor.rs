@@ -1,0 +1,125 @@
+//! Who acts, why, and with what outcome: closed lists and names only.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::Name;
+
+/// Who caused a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// Subscription name, opaque token subject or service name.
+    pub id: Name,
+    /// What `id` names.
+    pub kind: ActorKind,
+    /// Roles from the actor's token; absent when there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Name>,
+}
+
+/// What an [`Actor`]'s id names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorKind {
+    /// An account at the gateway.
+    Subscription,
+    /// A person, by an opaque token subject.
+    User,
+    /// One of the services, acting for itself.
+    Service,
+}
+
+/// Defines an enum whose variants are a closed list of words.
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident, $error:ident, $message:literal { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every member of the list.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word that stands in records.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        #[doc = concat!("A word that is not in the list of [`", stringify!($name), "`].")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+        #[error($message)]
+        pub struct $error;
+
+        impl FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                Self::ALL.iter().copied().find(|v| v.as_str() == text).ok_or($error)
+            }
+        }
+    };
+}
+pub(crate) use closed_list;
+
+closed_list!(
+    /// Why data was touched: codes of HL7 v3 value set `PurposeOfUse`.
+    Purpose, UnknownPurpose, "must be an HL7 PurposeOfUse code such as TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PUBHLTH, PATRQT, COVERAGE, HLEGAL, HSYSADMIN" {
+        /// Treatment, the default.
+        Treatment = "TREAT",
+        /// Emergency treatment.
+        EmergencyTreatment = "ETREAT",
+        /// Break the glass.
+        BreakTheGlass = "BTG",
+        /// Care management.
+        CareManagement = "CAREMGT",
+        /// Healthcare payment.
+        Payment = "HPAYMT",
+        /// Healthcare operations.
+        Operations = "HOPERAT",
+        /// Healthcare quality improvement.
+        Quality = "HQUALIMP",
+        /// Healthcare research.
+        Research = "HRESCH",
+        /// Public health.
+        PublicHealth = "PUBHLTH",
+        /// Threat to health or safety.
+        Threat = "THREAT",
+        /// At the patient's request.
+        PatientRequest = "PATRQT",
+        /// At the family's request.
+        FamilyRequest = "FAMRQT",
+        /// Coverage under policy or program.
+        Coverage = "COVERAGE",
+        /// Legal.
+        Legal = "HLEGAL",
+        /// Healthcare compliance.
+        Compliance = "HCOMPL",
+        /// System administration.
+        SystemAdministration = "HSYSADMIN",
+    }
+);
+
+closed_list!(
+    /// What came of the act.
+    Outcome, UnknownOutcome, "must be success, notFound, denied or failed" {
+        /// It was done.
+        Success = "success",
+        /// What it asked for does not exist.
+        NotFound = "notFound",
+        /// The caller may not.
+        Denied = "denied",
+        /// It was tried and failed.
+        Failed = "failed",
+    }
+);

@@ -1,0 +1,146 @@
+//! The one form of time in records and answers: RFC 3339, UTC, milliseconds.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+
+use crate::ids::text_serde;
+
+/// Milliseconds since the Unix epoch, UTC. Shown as `2026-11-23T08:15:30.123Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+/// Why a text is not a [`Timestamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time like 2026-11-23T08:15:30.123Z")]
+pub struct TimestampError;
+
+impl Timestamp {
+    /// The first and last instants that the form can show: years 0001 to 9999.
+    const RANGE: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+    /// The Unix epoch.
+    pub const EPOCH: Self = Self(0);
+
+    /// From milliseconds since the Unix epoch, clamped to the years 0001 to 9999.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis.clamp(*Self::RANGE.start(), *Self::RANGE.end()))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self::from_millis(time.timestamp_millis())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
+        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ")
+            .map_err(|_| TimestampError)?;
+        let parsed = Self::from(time.and_utc());
+        // One instant has one form: leap seconds, signs and short fields do not round-trip.
+        if parsed.to_string() == text { Ok(parsed) } else { Err(TimestampError) }
+    }
+}
+
+text_serde!(Timestamp);
+
+/// The first day of `YYYY`, `YYYY-MM` or `YYYY-MM-DD`, years 0001 to 9999; `None` where
+/// the text has another form or the day does not exist.
+pub fn first_day(text: &str) -> Option<NaiveDate> {
+    let digits = |range: std::ops::Range<usize>| -> Option<u32> {
+        let part = text.get(range)?;
+        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok())?
+    };
+    let dash = |at: usize| text.as_bytes().get(at) == Some(&b'-');
+    let (month, day) = match text.len() {
+        4 => (1, 1),
+        7 if dash(4) => (digits(5..7)?, 1),
+        10 if dash(4) && dash(7) => (digits(5..7)?, digits(8..10)?),
+        _ => return None,
+    };
+    let year = digits(0..4).filter(|year| *year >= 1)?;
+    NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)
+}
+
+/// Whether a text is an RFC 3339 date-time.
+pub fn is_rfc3339(text: &str) -> bool {
+    // chrono also takes a blank between date and time, which RFC 3339 leaves to applications.
+    matches!(text.as_bytes().get(10), Some(b'T' | b't'))
+        && DateTime::parse_from_rfc3339(text).is_ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_instant_has_one_form() {
+        let text = "2026-11-23T08:15:30.120Z";
+        assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        for other in [
+            "2026-11-23T08:15:30.12Z",
+            "2026-11-23T08:15:30Z",
+            "2026-11-23t08:15:30.120Z",
+            "2026-11-23T08:15:30.120+00:00",
+            "2026-11-23T08:15:60.120Z",
+            "2026-02-30T08:15:30.120Z",
+            "+2026-11-23T08:15:30.120Z",
+        ] {
+            assert_eq!(other.parse::<Timestamp>(), Err(TimestampError), "{other}");
+        }
+    }
+
+    #[test]
+    fn partial_dates_stand_for_their_first_day() {
+        #[track_caller]
+        fn check(text: &str, day: Option<&str>) {
+            assert_eq!(first_day(text).map(|d| d.to_string()).as_deref(), day, "{text}");
+        }
+        check("1980", Some("1980-01-01"));
+        check("1980-07", Some("1980-07-01"));
+        check("2000-02-29", Some("2000-02-29"));
+        check("0001", Some("0001-01-01"));
+        for bad in [
+            "",
+            "0000",
+            "198",
+            "1980-13",
+            "1980-7",
+            "2001-02-29",
+            "1980-07-1",
+            "1980/07/01",
+            "1980-07-01T00:00:00Z",
+            "+980",
+            "１９８０",
+            "1980-+7",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn rfc3339_is_told_from_free_forms() {
+        assert!(is_rfc3339("2002-02-15T10:00:00+02:00"));
+        assert!(is_rfc3339("2002-02-15T10:00:00.5Z"));
+        for bad in ["Feb 15 2002", "2002-02-15 10:00:00Z", "2002-02-15T10:00:00", "1013767200"] {
+            assert!(!is_rfc3339(bad), "{bad}");
+        }
+    }
+}
