@@ -1,0 +1,212 @@
+//! The client: appends of one process travel together.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    ids::{Mac, Stream},
+    wire::{Proposal, Receipt, Stored},
+};
+use reqwest::{Method, RequestBuilder, StatusCode};
+use runtime::{secrets::Secret, service_keys::SERVICE_KEY_HEADER};
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    error::{AppendError, ReadError},
+    sender::{self, Append},
+};
+
+/// Appends that may wait in one process; more are refused with nothing stored.
+const QUEUE: usize = 8_192;
+
+/// First pause before an append of unknown outcome is sent again; doubles each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a read may take beyond the wait that it asks for.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lines asked for at once while a whole stream is read.
+const STREAM_PAGE: usize = 1_000;
+
+/// Set by the audit service when there are more lines than it answered.
+pub(crate) const MORE_HEADER: &str = "x-vitalog-more";
+
+/// How to reach the audit service.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Base address without a trailing slash, such as `http://127.0.0.1:7072`.
+    pub url: String,
+    /// This service's key.
+    pub service_key: Secret,
+    /// How long an append may take, sending again included.
+    pub append_deadline: Duration,
+}
+
+impl Options {
+    /// Options with the default deadline of 8 seconds, which is longer than the audit
+    /// service's own, so that its answer comes first.
+    pub fn new(url: impl Into<String>, service_key: Secret) -> Self {
+        let url = url.into().trim_end_matches('/').to_owned();
+        Self { url, service_key, append_deadline: Duration::from_secs(8) }
+    }
+}
+
+/// A handle to the audit service; clones share one queue and one connection pool.
+#[derive(Clone)]
+pub struct AuditClient {
+    http: reqwest::Client,
+    options: Arc<Options>,
+    queue: mpsc::Sender<Append>,
+}
+
+impl AuditClient {
+    /// Starts the sending task on the current runtime; it ends when the last handle is dropped.
+    pub fn start(options: Options) -> Self {
+        let http = runtime::client::internal_client();
+        let options = Arc::new(options);
+        let (queue, appends) = mpsc::channel(QUEUE);
+        tokio::spawn(sender::run(http.clone(), options.clone(), appends));
+        Self { http, options, queue }
+    }
+
+    /// Appends one record.
+    ///
+    /// While the outcome is unknown and the deadline has not passed, the record is sent again,
+    /// marked as not fresh. An event then has one effect, by its command id; an access may be
+    /// recorded twice, which overstates it and never hides it.
+    pub async fn append(&self, mut proposal: Proposal) -> Result<Receipt, AppendError> {
+        let deadline = Instant::now() + self.options.append_deadline;
+        let mut pause = FIRST_PAUSE;
+        let mut maybe_stored = false;
+        loop {
+            let result = self.append_once(&proposal, deadline).await;
+            let again = match &result {
+                Err(AppendError::Unavailable(Stored::Unknown)) => {
+                    maybe_stored = true;
+                    true
+                }
+                // Nothing stored *this* time says nothing about the time before.
+                Err(AppendError::Unavailable(Stored::NothingStored)) => maybe_stored,
+                _ => return result,
+            };
+            if !again {
+                return result;
+            }
+            if Instant::now() + pause >= deadline {
+                return Err(AppendError::Unavailable(Stored::Unknown));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            proposal.fresh = false;
+        }
+    }
+
+    async fn append_once(
+        &self,
+        proposal: &Proposal,
+        deadline: Instant,
+    ) -> Result<Receipt, AppendError> {
+        let (append, answer) = Append::new(proposal.clone(), deadline);
+        if self.queue.try_send(append).is_err() {
+            return Err(AppendError::Unavailable(Stored::NothingStored));
+        }
+        answer.await.unwrap_or(Err(AppendError::Unavailable(Stored::Unknown)))
+    }
+
+    /// The line of the record of a command, if the ledger has it.
+    pub async fn command(&self, id: &Mac) -> Result<Option<String>, ReadError> {
+        self.optional_line(&format!("/commands/{id}")).await
+    }
+
+    /// One line of the ledger.
+    pub async fn record(&self, seq: u64) -> Result<Option<String>, ReadError> {
+        self.optional_line(&format!("/records/{seq}")).await
+    }
+
+    /// Lines of one stream from a version on (1 is the first), all of them.
+    pub async fn stream(
+        &self,
+        stream: Stream,
+        from_version: u64,
+    ) -> Result<Vec<String>, ReadError> {
+        let mut lines = Vec::new();
+        let mut from = from_version;
+        loop {
+            let path = format!("/streams/{stream}/records?from={from}&limit={STREAM_PAGE}");
+            let (page, more) = self.lines(&path, READ_TIMEOUT).await?;
+            from += page.len() as u64;
+            let empty = page.is_empty();
+            lines.extend(page);
+            if !more || empty {
+                return Ok(lines);
+            }
+        }
+    }
+
+    /// Lines of the ledger from a position on, at most `limit`; where there is none yet, waits
+    /// up to `wait` for one.
+    pub async fn records(
+        &self,
+        from: u64,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<String>, ReadError> {
+        let path = format!("/records?from={from}&limit={limit}&wait={}", wait.as_secs());
+        Ok(self.lines(&path, wait + READ_TIMEOUT).await?.0)
+    }
+
+    /// The latest signed checkpoint: a C2SP signed note.
+    pub async fn checkpoint(&self) -> Result<String, ReadError> {
+        self.text("/checkpoint").await
+    }
+
+    /// The verifier key (C2SP vkey); its name is the ledger's origin.
+    pub async fn verifier_key(&self) -> Result<String, ReadError> {
+        Ok(self.text("/key").await?.trim_end().to_owned())
+    }
+
+    async fn optional_line(&self, path: &str) -> Result<Option<String>, ReadError> {
+        match self.text(path).await {
+            Ok(text) => Ok(Some(text.trim_end_matches('\n').to_owned())),
+            Err(ReadError::Status(status)) if status == StatusCode::NOT_FOUND.as_u16() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn lines(&self, path: &str, timeout: Duration) -> Result<(Vec<String>, bool), ReadError> {
+        let response = accepted(self.get(path).timeout(timeout)).await?;
+        let more = response.headers().contains_key(MORE_HEADER);
+        let text = response.text().await.map_err(ReadError::Unreachable)?;
+        Ok((text.lines().map(str::to_owned).collect(), more))
+    }
+
+    async fn text(&self, path: &str) -> Result<String, ReadError> {
+        let response = accepted(self.get(path).timeout(READ_TIMEOUT)).await?;
+        response.text().await.map_err(ReadError::Unreachable)
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        request(&self.http, &self.options, Method::GET, path)
+    }
+}
+
+pub(crate) fn request(
+    http: &reqwest::Client,
+    options: &Options,
+    method: Method,
+    path: &str,
+) -> RequestBuilder {
+    http.request(method, format!("{}{path}", options.url))
+        .header(SERVICE_KEY_HEADER, options.service_key.bytes())
+}
+
+async fn accepted(request: RequestBuilder) -> Result<reqwest::Response, ReadError> {
+    let response = request.send().await.map_err(ReadError::Unreachable)?;
+    if response.status().is_success() {
+        Ok(response)
+    } else {
+        Err(ReadError::Status(response.status().as_u16()))
+    }
+}

@@ -1,0 +1,41 @@
+//! Checks of a proposal that need no ledger, made before it queues.
+
+use domain::{
+    chain::Link,
+    hash::Hash,
+    ids::{MAX_SAFE_INTEGER, Name},
+    record::MAX_LINE_BYTES,
+    time::Timestamp,
+    wire::Proposal,
+};
+
+use crate::{queue::Admitted, roles::Role};
+
+/// Turns a proposal into a record without a place, or says which rule it breaks.
+pub fn admit(
+    proposal: Proposal,
+    role: Role,
+    origin: &Name,
+    source: &Name,
+) -> Result<Admitted, String> {
+    if !role.may_append(proposal.record_type) {
+        return Err(format!("{source} may not append {}", proposal.record_type));
+    }
+    place_nowhere(proposal, origin, source)
+}
+
+/// As [`admit`], for records that this service itself asks for.
+pub fn place_nowhere(proposal: Proposal, origin: &Name, source: &Name) -> Result<Admitted, String> {
+    let fresh = proposal.fresh;
+    // The highest position: the real line is never longer than this one.
+    let nowhere = Link { next_seq: MAX_SAFE_INTEGER, hash: Hash::ZERO, at: EPOCH };
+    let record = proposal.into_record(origin.clone(), source.clone(), &nowhere, EPOCH);
+    record.check().map_err(|error| error.to_string())?;
+    let line_bytes = record.to_line().len();
+    if line_bytes > MAX_LINE_BYTES {
+        return Err(format!("a line of {line_bytes} bytes is longer than {MAX_LINE_BYTES}"));
+    }
+    Ok(Admitted { record, fresh, line_bytes })
+}
+
+const EPOCH: Timestamp = Timestamp::EPOCH;

@@ -1,0 +1,179 @@
+//! Settings of the service, from flags and environment; the only reader of them.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::{Args, Parser, Subcommand};
+use domain::ids::{IdError, Name};
+use runtime::{
+    health::Readiness,
+    retry,
+    secrets::{self, SecretError, SecretRef},
+    service_keys::{CallerSpec, Callers},
+    store_location::StoreLocation,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, new_signing_key},
+    seal::SealKey,
+    service::{Parts, system_clock},
+    store::{
+        LedgerStore,
+        mongo::{
+            MongoLedger,
+            open::{CosmosConsistency, MongoOptions, OpenError},
+        },
+        sqlite::SqliteLedger,
+    },
+};
+
+/// The append-only, hash-chained, signed ledger.
+#[derive(Debug, Parser)]
+#[command(name = "audit-service", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the ledger to the other services.
+    Serve(Box<ServeArgs>),
+    /// Make a signing key for a new ledger.
+    Keygen(KeygenArgs),
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on.
+    #[arg(long, env = "VITALOG_AUDIT_LISTEN", default_value = "127.0.0.1:7072")]
+    pub listen: SocketAddr,
+    /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
+    pub store: StoreLocation,
+    /// Databases on MongoDB are called `PREFIX_ledger` and so on.
+    #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
+    pub database_prefix: Name,
+    /// Consistency of an Azure Cosmos DB account, which cannot be seen over the wire.
+    #[arg(long, env = "VITALOG_COSMOS_CONSISTENCY", value_enum)]
+    pub cosmos_consistency: Option<CosmosConsistency>,
+    /// The ledger's signing key, as made by `keygen`.
+    #[arg(long, env = "VITALOG_LEDGER_KEY")]
+    pub signing_key: SecretRef,
+    /// The key that seals blocks: 32 bytes, hexadecimal or base64.
+    #[arg(long, env = "VITALOG_SEAL_KEY")]
+    pub seal_key: SecretRef,
+    /// File that remembers the highest checkpoint outside the store.
+    #[arg(long, env = "VITALOG_CHECKPOINT_FILE")]
+    pub checkpoint_file: PathBuf,
+    /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated.
+    #[arg(long = "caller", env = "VITALOG_AUDIT_CALLERS", value_delimiter = ' ', required = true)]
+    pub callers: Vec<CallerSpec>,
+}
+
+/// Options of `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// The new ledger's name.
+    #[arg(long)]
+    pub origin: Name,
+    /// File for the signing key; must not exist.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// File for the verifier key; must not exist.
+    #[arg(long)]
+    pub public: PathBuf,
+}
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A secret cannot be used.
+    #[error("a secret cannot be used")]
+    Secret(#[from] SecretError),
+    /// The signing key or checkpoint cannot be used.
+    #[error("the signing key cannot be used")]
+    Key(#[from] CheckpointError),
+    /// The store refuses to be opened; waiting does not help.
+    #[error("the ledger store cannot be opened")]
+    Mongo(#[from] OpenError),
+    /// The embedded store cannot be opened.
+    #[error("the ledger file cannot be opened")]
+    Sqlite(#[source] crate::store::sqlite::OpenError),
+    /// A name cannot stand in records.
+    #[error("a name cannot be used")]
+    Name(#[from] IdError),
+    /// A key file could not be written.
+    #[error("a key file could not be written")]
+    Io(#[from] std::io::Error),
+    /// The process was told to stop.
+    #[error("stopped while waiting for the ledger store")]
+    Stopped,
+}
+
+impl ServeArgs {
+    /// Loads the secrets and opens the store, waiting for one that is not there yet.
+    pub async fn parts(
+        &self,
+        readiness: &Readiness,
+        shutdown: &CancellationToken,
+    ) -> Result<Parts, ConfigError> {
+        let signer = CheckpointSigner::from_secret(&self.signing_key.load()?)?;
+        let seal_key = SealKey::new(*self.seal_key.load()?.key32()?);
+        let options = MongoOptions { cosmos_consistency: self.cosmos_consistency };
+        let store =
+            open_store(&self.store, &self.database_prefix, options, readiness, shutdown).await?;
+        Ok(Parts {
+            store,
+            signer,
+            seal_key,
+            checkpoint_file: CheckpointFile::new(&self.checkpoint_file),
+            clock: system_clock(),
+        })
+    }
+
+    /// The callers and their keys.
+    pub fn callers(&self) -> Result<Callers, ConfigError> {
+        Ok(Callers::load(&self.callers)?)
+    }
+}
+
+/// Opens a ledger store; one that cannot be reached is waited for.
+pub async fn open_store(
+    location: &StoreLocation,
+    prefix: &Name,
+    options: MongoOptions,
+    readiness: &Readiness,
+    shutdown: &CancellationToken,
+) -> Result<Arc<dyn LedgerStore>, ConfigError> {
+    if let StoreLocation::Sqlite(path) = location {
+        return Ok(Arc::new(SqliteLedger::open(path).map_err(ConfigError::Sqlite)?));
+    }
+    let uri = location.mongo_uri()?.ok_or(SecretError::NotAReference)?;
+    let uri = uri.text()?.to_owned();
+    let database = format!("{prefix}_ledger");
+    let component = readiness.component("ledger store");
+    let opened = retry::until_ready("ledger store", &component, shutdown, || async {
+        match MongoLedger::connect(&uri, &database, options).await {
+            Err(error) if error.is_transient() => Err(error),
+            answer => Ok(answer),
+        }
+    });
+    Ok(Arc::new(opened.await.ok_or(ConfigError::Stopped)??))
+}
+
+impl KeygenArgs {
+    /// Makes the key pair.
+    pub fn run(&self) -> Result<(), ConfigError> {
+        let seed = secrets::Secret::new(secrets::random_key_hex()).key32()?;
+        let key = new_signing_key(&self.origin, *seed);
+        let signer = CheckpointSigner::from_secret(&secrets::Secret::new(key.clone()))?;
+        secrets::write_secret_file(&self.out, format!("{key}\n"))?;
+        let mut public = std::fs::File::create_new(&self.public)?;
+        std::io::Write::write_all(&mut public, format!("{}\n", signer.verifier_key()).as_bytes())?;
+        Ok(public.sync_all()?)
+    }
+}

@@ -1,0 +1,197 @@
+//! The ledger as a value: what the next block must continue, and whether one does. Pure.
+
+use std::sync::Arc;
+
+use domain::{
+    chain::{ChainError, Link},
+    hash::Hash,
+    ids::{Mac, Name},
+    merkle::Frontier,
+    record::Record,
+};
+
+use crate::{
+    block::{Block, CommandEntry, StreamEntry},
+    seal::SealKey,
+};
+
+/// The end of the ledger: its chain and the right edge of its Merkle tree.
+#[derive(Clone)]
+pub struct Ledger {
+    origin: Name,
+    seal_key: Arc<SealKey>,
+    link: Link,
+    frontier: Frontier,
+}
+
+/// Why a stored block is not the next block of the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The block stands at another position.
+    #[error("a block is missing: expected one at {expected}, found one at {found}")]
+    Position {
+        /// Where the next block must begin.
+        expected: u64,
+        /// Where this one begins.
+        found: u64,
+    },
+    /// The block holds no line.
+    #[error("the block at {first} is empty")]
+    Empty {
+        /// `first` of the block.
+        first: u64,
+    },
+    /// A line does not continue the chain.
+    #[error("the chain is broken")]
+    Chain(#[from] ChainError),
+    /// The stored root or frontier is not that of the lines.
+    #[error("the Merkle root of the block at {first} is not that of its records")]
+    Root {
+        /// `first` of the block.
+        first: u64,
+    },
+    /// The seal is not ours: somebody without the seal key wrote the block.
+    #[error("the seal of the block at {first} is not genuine")]
+    Seal {
+        /// `first` of the block.
+        first: u64,
+    },
+    /// What the store holds is no block at all.
+    #[error("there is something that is not a block at {first}: {reason}")]
+    Malformed {
+        /// `first` of the block as far as it can be told.
+        first: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The lookup entries are not those of the lines.
+    #[error("the lookup entries of the block at {first} are not those of its records")]
+    Entries {
+        /// `first` of the block.
+        first: u64,
+    },
+}
+
+impl FoldError {
+    /// The first position that is not as it should be.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Position { expected: seq, .. }
+            | Self::Empty { first: seq }
+            | Self::Root { first: seq }
+            | Self::Seal { first: seq }
+            | Self::Malformed { first: seq, .. }
+            | Self::Entries { first: seq } => *seq,
+            Self::Chain(error) => error.seq(),
+        }
+    }
+}
+
+impl Ledger {
+    /// The empty ledger.
+    pub fn genesis(origin: Name, seal_key: Arc<SealKey>) -> Self {
+        Self { origin, seal_key, link: Link::genesis(), frontier: Frontier::default() }
+    }
+
+    /// A ledger that goes on after `frontier`, where `link` is known to be its last link.
+    #[must_use]
+    pub fn resume(self, link: Link, frontier: Frontier) -> Self {
+        Self { link, frontier, ..self }
+    }
+
+    /// The ledger's name.
+    pub fn origin(&self) -> &Name {
+        &self.origin
+    }
+
+    /// Records in the ledger; `seq` of the next one.
+    pub fn size(&self) -> u64 {
+        self.link.next_seq
+    }
+
+    /// The end of the chain.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The Merkle root over all records.
+    pub fn root(&self) -> Hash {
+        self.frontier.root()
+    }
+
+    /// Takes a record that was made for the next place; returns its hash.
+    pub fn push(&mut self, record: &Record, line: &str) -> Hash {
+        let hash = Hash::of_line(line);
+        self.link.advance(record, hash);
+        self.frontier.push(hash);
+        hash
+    }
+
+    /// The block of the lines pushed since the ledger ended at `first`.
+    pub fn close_block(
+        &self,
+        first: u64,
+        lines: Vec<String>,
+        entries: (Vec<StreamEntry>, Vec<CommandEntry>),
+    ) -> Block {
+        let root = self.root();
+        let (streams, commands) = entries;
+        Block {
+            first,
+            lines,
+            streams,
+            commands,
+            frontier: self.frontier.hashes().to_vec(),
+            root,
+            seal: self.seal(root),
+        }
+    }
+
+    /// Verifies a stored block in full and moves past it; stays where it was if it is bad.
+    pub fn fold(&mut self, block: &Block) -> Result<Vec<Record>, FoldError> {
+        let first = block.first;
+        if first != self.size() {
+            return Err(FoldError::Position { expected: self.size(), found: first });
+        }
+        if block.lines.is_empty() {
+            return Err(FoldError::Empty { first });
+        }
+        let mut next = self.clone();
+        let mut records = Vec::with_capacity(block.lines.len());
+        for line in &block.lines {
+            let record = next.link.follow(&next.origin, line)?;
+            next.frontier.push(next.link.hash);
+            records.push(record);
+        }
+        if block.root != next.root() || block.frontier != next.frontier.hashes() {
+            return Err(FoldError::Root { first });
+        }
+        if !next.seal_key.verify(&next.origin, next.size(), block.root, &block.seal) {
+            return Err(FoldError::Seal { first });
+        }
+        if entries(&records) != (block.streams.clone(), block.commands.clone()) {
+            return Err(FoldError::Entries { first });
+        }
+        *self = next;
+        Ok(records)
+    }
+
+    fn seal(&self, root: Hash) -> Mac {
+        self.seal_key.seal(&self.origin, self.size(), root)
+    }
+}
+
+/// The lookup entries of a block's records.
+pub fn entries(records: &[Record]) -> (Vec<StreamEntry>, Vec<CommandEntry>) {
+    let mut streams = Vec::new();
+    let mut commands = Vec::new();
+    for (line, record) in (0..).zip(records) {
+        if let Some((stream, version)) = record.stream_version() {
+            streams.push(StreamEntry { stream, version, line });
+        }
+        if let Some(command) = record.command {
+            commands.push(CommandEntry { id: command.id, line });
+        }
+    }
+    (streams, commands)
+}

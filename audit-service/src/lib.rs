@@ -1,0 +1,37 @@
+//! The audit service: the append-only, hash-chained, signed ledger.
+//!
+//! In scope: the ledger's rules ([`ledger`], [`plan`]), the appender that makes blocks durable
+//! ([`appender`], [`commit`]), the stores behind one port ([`store`]), signed checkpoints
+//! ([`checkpoint`]) and the internal HTTP API ([`routes`]).
+//!
+//! Out of scope: what records mean. The service sees no personal data: `data` is sealed before
+//! it arrives.
+
+pub mod block;
+pub mod known;
+pub mod ledger;
+pub mod plan;
+pub mod recent;
+pub mod seal;
+
+pub mod appender;
+pub mod checkpoint;
+pub mod clock;
+pub mod commit;
+pub mod queue;
+pub mod service;
+pub mod start;
+pub mod store;
+
+pub mod admit;
+pub mod append_api;
+pub mod config;
+pub mod external_api;
+pub mod ledger_reads;
+pub mod read_api;
+pub mod roles;
+pub mod routes;
+mod run;
+
+pub use run::{RunError, run};
+pub use service::{AuditLedger, OpenError, Parts};

@@ -1,0 +1,29 @@
+//! The audit service as a program.
+
+use anyhow::Context;
+use audit_service::config::{Cli, Command, ServeArgs};
+use clap::Parser;
+use runtime::{crypto, health::Readiness, shutdown, telemetry};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Keygen(args) => Ok(args.run()?),
+        Command::Serve(args) => serve(*args).await,
+    }
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    telemetry::init("audit-service");
+    crypto::install_tls_provider();
+    let shutdown = shutdown::on_signals();
+    let readiness = Readiness::default();
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let callers = args.callers()?;
+    let parts = args.parts(&readiness, &shutdown);
+    Ok(audit_service::run(listener, callers, readiness.clone(), shutdown.clone(), parts).await?)
+}

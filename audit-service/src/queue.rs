@@ -1,0 +1,182 @@
+//! What waits to be appended, bounded in bytes, and the promise of an answer for each item.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use domain::{
+    record::Record,
+    wire::{AppendResult, Stored},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+
+/// Kibibytes of lines that may wait or be under way; beyond it, appends are refused at once.
+const CAPACITY_KIB: usize = 64 * 1024;
+
+/// A proposal on its way into a block.
+pub struct Item {
+    /// The record; its place in the ledger is not set yet.
+    pub record: Record,
+    /// See [`domain::wire::Proposal::fresh`].
+    pub fresh: bool,
+    /// Bytes of its line at most.
+    pub line_bytes: usize,
+    deadline: Instant,
+    batch: Arc<Batch>,
+    index: usize,
+}
+
+/// A proposal that passed the checks that need no ledger.
+pub struct Admitted {
+    /// The record; its place in the ledger is not set yet.
+    pub record: Record,
+    /// See [`domain::wire::Proposal::fresh`].
+    pub fresh: bool,
+    /// Bytes of its line at most.
+    pub line_bytes: usize,
+}
+
+/// Items that came together and are answered together.
+struct Batch {
+    state: Mutex<BatchState>,
+}
+
+struct BatchState {
+    results: Vec<Option<AppendResult>>,
+    missing: usize,
+    taken: bool,
+    withdrawn: bool,
+    answer: Option<oneshot::Sender<()>>,
+    /// Held until the last item is answered.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The callers' end.
+#[derive(Clone)]
+pub struct Queue {
+    sender: mpsc::UnboundedSender<Item>,
+    capacity: Arc<Semaphore>,
+}
+
+/// The appender's end. Unbounded in count alone: every item holds its share of the capacity.
+pub type Items = mpsc::UnboundedReceiver<Item>;
+
+impl Queue {
+    /// Both ends of an empty queue.
+    pub fn new() -> (Self, Items) {
+        let (sender, items) = mpsc::unbounded_channel();
+        (Self { sender, capacity: Arc::new(Semaphore::new(CAPACITY_KIB)) }, items)
+    }
+
+    /// Waits for the results of all items, at most until the deadline. Items that nobody had
+    /// looked at by then are withdrawn; of the others the outcome is unknown.
+    pub async fn submit(&self, admitted: Vec<Admitted>, deadline: Duration) -> Vec<AppendResult> {
+        let count = admitted.len();
+        let deadline = Instant::now() + deadline;
+        let Some((batch, answered)) = self.enqueue(admitted, deadline) else {
+            let refused = AppendResult::Unavailable { stored: Stored::NothingStored };
+            return vec![refused; count];
+        };
+        if tokio::time::timeout_at(deadline, answered).await.is_err() {
+            batch.withdraw();
+        }
+        batch.results()
+    }
+
+    /// `None` where the queue is full.
+    fn enqueue(
+        &self,
+        admitted: Vec<Admitted>,
+        deadline: Instant,
+    ) -> Option<(Arc<Batch>, oneshot::Receiver<()>)> {
+        let kib: usize = admitted.iter().map(|item| item.line_bytes.div_ceil(1024)).sum();
+        let permit = self.capacity.clone().try_acquire_many_owned(u32::try_from(kib).ok()?).ok()?;
+        let (answer, answered) = oneshot::channel();
+        let state = BatchState {
+            results: vec![None; admitted.len()],
+            missing: admitted.len(),
+            taken: false,
+            withdrawn: false,
+            answer: Some(answer),
+            _permit: permit,
+        };
+        let batch = Arc::new(Batch { state: Mutex::new(state) });
+        for (index, Admitted { record, fresh, line_bytes }) in admitted.into_iter().enumerate() {
+            let item = Item { record, fresh, line_bytes, deadline, batch: batch.clone(), index };
+            if self.sender.send(item).is_err() {
+                // The appender is gone; it may have taken the items before this one.
+                batch.withdraw();
+                batch.give_up();
+                break;
+            }
+        }
+        Some((batch, answered))
+    }
+}
+
+impl Item {
+    /// Claims the item for a block; `false` if its caller no longer waits.
+    pub fn take(&self) -> bool {
+        let waited_for = self.is_waited_for();
+        let mut state = self.batch.lock();
+        let takes = waited_for && !state.withdrawn;
+        state.taken |= takes;
+        takes
+    }
+
+    /// Whether the caller still waits. After a pause of the whole process the clock says so
+    /// before the caller does.
+    pub fn is_waited_for(&self) -> bool {
+        Instant::now() < self.deadline
+    }
+
+    /// Answers the item.
+    pub fn answer(self, result: AppendResult) {
+        let mut state = self.batch.lock();
+        if let Some(slot) = state.results.get_mut(self.index)
+            && slot.replace(result).is_none()
+        {
+            state.missing -= 1;
+        }
+        if state.missing == 0 {
+            state.finish();
+        }
+    }
+}
+
+impl BatchState {
+    fn finish(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            // The caller may have gone; the results are then nobody's.
+            let _ = answer.send(());
+        }
+    }
+}
+
+impl Batch {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn withdraw(&self) {
+        self.lock().withdrawn = true;
+    }
+
+    /// Wakes the caller, with whatever results there are.
+    fn give_up(&self) {
+        self.lock().finish();
+    }
+
+    fn results(&self) -> Vec<AppendResult> {
+        let mut state = self.lock();
+        let stored = if state.taken { Stored::Unknown } else { Stored::NothingStored };
+        std::mem::take(&mut state.results)
+            .into_iter()
+            .map(|result| result.unwrap_or(AppendResult::Unavailable { stored }))
+            .collect()
+    }
+}

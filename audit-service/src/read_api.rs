@@ -1,0 +1,313 @@
+//! Reading the ledger over HTTP: lines as they are stored.
+
+use std::time::Duration;
+
+use axum::{
+    Extension,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, HeaderName, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use domain::{
+    actor::{Actor, Purpose},
+    ids::{MAX_SAFE_INTEGER, Mac, Stream, TraceId},
+};
+use runtime::{headers, problem::Problem, service_keys::Caller, trace_context::TraceContext};
+
+use crate::{
+    append_api::source, block::Block, ledger_reads::Read, roles::Role, routes::AppState,
+    store::StoreError,
+};
+
+/// Lines of one answer at most, and by default.
+const MAX_LIMIT: usize = 10_000;
+const DEFAULT_LIMIT: usize = 1_000;
+
+/// Bytes of one answer, about: the line that passes it is the last.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// Blocks read at once.
+const PAGE_BLOCKS: usize = 64;
+
+/// Longest wait for a record that is not there yet.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// Set where there are more lines than the answer has.
+const MORE: HeaderName = HeaderName::from_static("x-vitalog-more");
+
+/// `GET /records?from=&limit=&wait=`: NDJSON lines from a seq on.
+pub async fn records(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Extension(trace): Extension<TraceContext>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = LinesQuery::parse(query.as_deref(), &["from", "limit", "wait"])?;
+    let there = query.from < state.ledger.head.borrow().size;
+    permit_read(&state, &caller, trace, &headers).await?;
+    if !there && !query.wait.is_zero() {
+        wait_for(&state, query.from, query.wait).await;
+    }
+    let size = state.ledger.head.borrow().size;
+    let mut answer = Lines::new(query.limit);
+    let mut from = query.from;
+    while from < size && !answer.is_full() {
+        let blocks = state.ledger.store.blocks_from(from, PAGE_BLOCKS).await;
+        let blocks = blocks.map_err(|error| store_problem(&error))?;
+        let before = from;
+        for block in &blocks {
+            // Blocks beyond the verified head are not served.
+            if block.first > from || block.end() > size {
+                break;
+            }
+            from = answer.add(block, from);
+        }
+        if from == before {
+            break;
+        }
+    }
+    Ok(answer.into_response(from < size))
+}
+
+/// `GET /records/{seq}`: one line.
+pub async fn record(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Extension(trace): Extension<TraceContext>,
+    headers: HeaderMap,
+    Path(seq): Path<String>,
+) -> Result<Response, Problem> {
+    let seq = number("seq", &seq)?;
+    permit_read(&state, &caller, trace, &headers).await?;
+    Ok(match line(&state, seq).await? {
+        Some(line) => ndjson(format!("{line}\n")),
+        None => Problem::not_found("no such record").into_response(),
+    })
+}
+
+/// `GET /streams/{stream}/records?from=&limit=`: the lines of one stream's events.
+pub async fn stream(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path(path): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    own_service(&caller)?;
+    let stream = path.strip_suffix("/records").ok_or_else(Problem::route_not_found)?;
+    let stream: Stream = stream.parse().map_err(|_| Problem::not_found("no such stream"))?;
+    let query = LinesQuery::parse(query.as_deref(), &["from", "limit"])?;
+    let lines = state.ledger.store.stream_lines(stream, query.from, query.limit + 1).await;
+    let lines = lines.map_err(|error| store_problem(&error))?;
+    let mut answer = Lines::new(query.limit);
+    let taken = lines.iter().take_while(|line| answer.push(line)).count();
+    Ok(answer.into_response(taken < lines.len()))
+}
+
+/// `GET /commands/{id}`: the line of the record that a command caused.
+pub async fn command(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    own_service(&caller)?;
+    let id: Mac = id.parse().map_err(|_| Problem::not_found("no such command"))?;
+    let found = state.ledger.store.find_commands(&[id]).await;
+    let found = found.map_err(|error| store_problem(&error))?;
+    let line = match found.get(&id) {
+        Some(seq) => stored_line(&state, *seq).await?,
+        None => None,
+    };
+    Ok(match line {
+        Some(line) => ndjson(format!("{line}\n")),
+        None => Problem::not_found("no such command").into_response(),
+    })
+}
+
+/// `GET /checkpoint`: the signed checkpoint of the head. Not recorded.
+pub async fn checkpoint(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    may_read(&caller)?;
+    let note = state.ledger.checkpoint().map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a checkpoint was not signed");
+        Problem::internal()
+    })?;
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response())
+}
+
+/// `GET /key`: the verifier key (C2SP vkey). Not recorded.
+pub async fn key(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    may_read(&caller)?;
+    let key = format!("{}\n", state.ledger.verifier_key());
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], key).into_response())
+}
+
+/// Waits until a waiting reader should look, or the time is over, or the process goes down.
+async fn wait_for(state: &AppState, from: u64, wait: Duration) {
+    let mut head = state.ledger.head.clone();
+    let wakes = head.borrow().wakes;
+    let grown = head.wait_for(|head| head.wakes != wakes && head.size > from);
+    tokio::select! {
+        _ = tokio::time::timeout(wait, grown) => {}
+        () = state.shutdown.cancelled() => {}
+    }
+}
+
+/// A client's read, which comes through the gateway, is recorded; the services' own are not.
+async fn permit_read(
+    state: &AppState,
+    caller: &Caller,
+    trace: TraceContext,
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
+    may_read(caller)?;
+    if Role::of(caller.name()) != Role::Gateway {
+        return Ok(());
+    }
+    let actor: Actor = headers::decode_actor(headers)
+        .map_err(|_| Problem::bad_request("the caller's identity is missing"))?;
+    let purpose = match headers.get("purpose-of-use").map(|value| value.to_str()) {
+        None => Purpose::Compliance,
+        Some(Ok(text)) => text.parse().map_err(|error: domain::actor::UnknownPurpose| {
+            Problem::bad_request(format!("Purpose-Of-Use {error}"))
+        })?,
+        Some(Err(_)) => return Err(Problem::bad_request("Purpose-Of-Use is not text")),
+    };
+    let read = Read {
+        actor,
+        client: headers::decode_client(headers).ok(),
+        trace: trace.trace_id_hex().parse::<TraceId>().ok(),
+        source: source(caller)?,
+        purpose,
+    };
+    state.reads.record(&state.ledger, read).await
+}
+
+fn may_read(caller: &Caller) -> Result<(), Problem> {
+    if Role::of(caller.name()).may_read() {
+        Ok(())
+    } else {
+        Err(Problem::forbidden("this caller may not read the ledger"))
+    }
+}
+
+/// Lookups by stream and command are for the services' own work.
+fn own_service(caller: &Caller) -> Result<(), Problem> {
+    match Role::of(caller.name()) {
+        Role::PatientService | Role::Reader => Ok(()),
+        Role::Gateway | Role::External => {
+            Err(Problem::forbidden("this caller may not look records up"))
+        }
+    }
+}
+
+/// A line below the verified head.
+async fn line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
+    if seq >= state.ledger.head.borrow().size {
+        return Ok(None);
+    }
+    stored_line(state, seq).await
+}
+
+async fn stored_line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
+    let blocks = state.ledger.store.blocks_from(seq, 1).await;
+    let block = blocks.map_err(|error| store_problem(&error))?.into_iter().next();
+    Ok(block.and_then(|block| {
+        let index = usize::try_from(seq.checked_sub(block.first)?).ok()?;
+        block.lines.into_iter().nth(index)
+    }))
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "the ledger store failed a read");
+    Problem::unavailable("the ledger cannot be read now")
+}
+
+struct LinesQuery {
+    from: u64,
+    limit: usize,
+    wait: Duration,
+}
+
+impl LinesQuery {
+    fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, Problem> {
+        let mut parsed = Self { from: 0, limit: DEFAULT_LIMIT, wait: Duration::ZERO };
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !allowed.contains(&name) {
+                let detail = format!("the query takes {} only", allowed.join(", "));
+                return Err(Problem::bad_request(detail));
+            }
+            match name {
+                "from" => parsed.from = number("from", value)?,
+                "limit" => {
+                    let limit = number("limit", value)?;
+                    if limit == 0 {
+                        return Err(Problem::bad_request("limit must be at least 1"));
+                    }
+                    parsed.limit = usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
+                }
+                _ => parsed.wait = Duration::from_secs(number("wait", value)?).min(MAX_WAIT),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn number(name: &str, text: &str) -> Result<u64, Problem> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value = if digits { text.parse().ok() } else { None };
+    value.filter(|value| *value <= MAX_SAFE_INTEGER).ok_or_else(|| {
+        Problem::bad_request(format!("{name} must be a whole number from 0 to {MAX_SAFE_INTEGER}"))
+    })
+}
+
+/// NDJSON in the making.
+struct Lines {
+    text: String,
+    left: usize,
+}
+
+impl Lines {
+    fn new(limit: usize) -> Self {
+        Self { text: String::new(), left: limit }
+    }
+
+    fn is_full(&self) -> bool {
+        self.left == 0 || self.text.len() >= MAX_ANSWER_BYTES
+    }
+
+    fn push(&mut self, line: &str) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        self.text.push_str(line);
+        self.text.push('\n');
+        self.left -= 1;
+        true
+    }
+
+    /// Adds a block's lines from `from` on; returns the position after the last one added.
+    fn add(&mut self, block: &Block, from: u64) -> u64 {
+        let skip = usize::try_from(from - block.first).unwrap_or(usize::MAX);
+        let added = block.lines.iter().skip(skip).take_while(|line| self.push(line)).count();
+        from + added as u64
+    }
+
+    fn into_response(self, more: bool) -> Response {
+        let mut response = ndjson(self.text);
+        if more {
+            response.headers_mut().insert(MORE, "true".parse().expect("ASCII"));
+        }
+        response
+    }
+}
+
+fn ndjson(text: String) -> Response {
+    ([(CONTENT_TYPE, "application/x-ndjson")], text).into_response()
+}

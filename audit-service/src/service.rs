@@ -1,0 +1,181 @@
+//! The running service: the appender's task, the remembered checkpoint, and what handlers use.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{ids::Name, time::Timestamp};
+use runtime::{health::Readiness, retry};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    appender::{Appender, Head},
+    checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
+    clock::{Clock, ClockGuard},
+    ledger::Ledger,
+    queue::Queue,
+    recent::Recent,
+    seal::SealKey,
+    start::{self, StartError},
+    store::LedgerStore,
+};
+
+/// How often the newest checkpoint is written to the checkpoint file.
+const REMEMBER: Duration = Duration::from_secs(1);
+
+/// All that a ledger needs to run.
+pub struct Parts {
+    /// Where blocks are kept.
+    pub store: Arc<dyn LedgerStore>,
+    /// Signs checkpoints; names the ledger.
+    pub signer: CheckpointSigner,
+    /// Seals blocks.
+    pub seal_key: SealKey,
+    /// Remembers the highest checkpoint.
+    pub checkpoint_file: CheckpointFile,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// A handle to the running ledger; clones share it.
+#[derive(Clone)]
+pub struct AuditLedger {
+    /// Appends.
+    pub queue: Queue,
+    /// The end of the ledger; changes as it grows.
+    pub head: watch::Receiver<Head>,
+    /// Where blocks are kept, for readers.
+    pub store: Arc<dyn LedgerStore>,
+    signer: Arc<CheckpointSigner>,
+}
+
+/// Why a ledger does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The stored ledger was refused.
+    #[error("the ledger was refused")]
+    Start(#[from] StartError),
+    /// The checkpoint file cannot be used.
+    #[error("the remembered checkpoint cannot be used")]
+    Checkpoint(#[from] CheckpointError),
+    /// The process was told to stop while it waited for the store.
+    #[error("stopped while waiting for the ledger store")]
+    Stopped,
+}
+
+impl AuditLedger {
+    /// Verifies the stored ledger and starts its tasks on `tasks`. They end when the last handle
+    /// is dropped. `shutdown` gives up waiting for the store at start, `abandon` for one that
+    /// does not say what became of a block.
+    pub async fn open(
+        parts: Parts,
+        readiness: &Readiness,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+        abandon: &CancellationToken,
+    ) -> Result<Self, OpenError> {
+        let component = readiness.component("ledger store");
+        let Parts { store, signer, seal_key, checkpoint_file, clock } = parts;
+        let remembered = checkpoint_file.load(&signer)?;
+        let ledger =
+            verified(&*store, &signer, Arc::new(seal_key), remembered, &component, shutdown)
+                .await?;
+        let clock = ClockGuard::new(clock);
+        clock.compare(&*store).await;
+        let (queue, items) = Queue::new();
+        let (head, watcher) = watch::channel(head_of(&ledger));
+        let appender = Appender {
+            store: store.clone(),
+            ledger,
+            recent: Recent::default(),
+            head,
+            clock: clock.clone(),
+            component,
+            abandon: abandon.clone(),
+        };
+        tasks.spawn(appender.run(items));
+        tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
+        let this = Self { queue, head: watcher, store, signer: Arc::new(signer) };
+        tasks.spawn(remember(checkpoint_file, this.head.clone(), this.signer.clone()));
+        Ok(this)
+    }
+
+    /// The ledger's origin.
+    pub fn origin(&self) -> &Name {
+        self.signer.origin()
+    }
+
+    /// The verifier key (C2SP vkey).
+    pub fn verifier_key(&self) -> &str {
+        self.signer.verifier_key()
+    }
+
+    /// The signed checkpoint of the head. Only durable blocks reach the head, so no signed root
+    /// of a history that never was can exist.
+    pub fn checkpoint(&self) -> Result<String, CheckpointError> {
+        let Head { size, root, .. } = *self.head.borrow();
+        self.signer.sign(TreeHead { size, root })
+    }
+}
+
+async fn verified(
+    store: &dyn LedgerStore,
+    signer: &CheckpointSigner,
+    seal_key: Arc<SealKey>,
+    remembered: Option<TreeHead>,
+    component: &runtime::health::Component,
+    shutdown: &CancellationToken,
+) -> Result<Ledger, OpenError> {
+    let opened = retry::until_ready("ledger store", component, shutdown, || async {
+        match start::open(store, signer.origin(), seal_key.clone(), remembered).await {
+            Err(StartError::Store(error @ crate::store::StoreError::Unavailable(_))) => Err(error),
+            // Anything else is an answer, and waiting does not change it.
+            answer => Ok(answer),
+        }
+    });
+    let ledger = opened.await.ok_or(OpenError::Stopped)?.inspect_err(|error| {
+        component.not_ready("the stored ledger was refused");
+        tracing::error!(error = error as &dyn std::error::Error, "the stored ledger was refused");
+    })?;
+    tracing::info!(origin = %ledger.origin(), size = ledger.size(), "the ledger is open");
+    Ok(ledger)
+}
+
+fn head_of(ledger: &Ledger) -> Head {
+    Head { size: ledger.size(), root: ledger.root(), at: ledger.link().at, wakes: 0 }
+}
+
+/// Writes the newest checkpoint to its file until the appender is gone, and once more then.
+async fn remember(
+    file: CheckpointFile,
+    mut head: watch::Receiver<Head>,
+    signer: Arc<CheckpointSigner>,
+) {
+    let mut saved = None;
+    loop {
+        let changed = head.changed().await;
+        let Head { size, root, .. } = *head.borrow_and_update();
+        if size > 0 && saved != Some(size) {
+            let note = signer.sign(TreeHead { size, root });
+            let file = file.clone();
+            let written = tokio::task::spawn_blocking(move || note.and_then(|n| file.save(&n)));
+            match written.await {
+                Ok(Ok(())) => saved = Some(size),
+                Ok(Err(error)) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the checkpoint file could not be written"
+                ),
+                Err(_) => {}
+            }
+        }
+        if changed.is_err() {
+            return;
+        }
+        tokio::time::sleep(REMEMBER).await;
+    }
+}
+
+/// The time of the machine.
+#[allow(clippy::disallowed_methods)]
+pub fn system_clock() -> Clock {
+    Arc::new(|| Timestamp::from(chrono::Utc::now()))
+}

@@ -1,0 +1,121 @@
+//! The file, its tables, and connections to it.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+/// `VLed`, in the file's header: says what the file is, whatever its name.
+const APPLICATION_ID: i32 = 0x564c_6564;
+
+/// The version of the tables below.
+const TABLES_VERSION: i32 = 1;
+
+/// How long to wait for another process's write or checkpoint.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A record's `stream`, `version` and `command` are there for the lookups; they stand here, and
+/// not in tables of their own, so that a block is read back by one scan. No index is unique but
+/// that of the positions: these are the fence, and nothing else may refuse a block.
+const TABLES: &str = "
+    CREATE TABLE blocks (
+        first INTEGER PRIMARY KEY,
+        count INTEGER NOT NULL,
+        frontier BLOB NOT NULL,
+        root BLOB NOT NULL,
+        seal BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE records (
+        seq INTEGER PRIMARY KEY,
+        line TEXT NOT NULL,
+        stream TEXT,
+        version INTEGER,
+        command BLOB
+    ) STRICT;
+    CREATE INDEX records_by_stream ON records (stream, version) WHERE stream IS NOT NULL;
+    CREATE INDEX records_by_command ON records (command) WHERE command IS NOT NULL;
+";
+
+/// Why a ledger could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The path leads to a directory or a device.
+    #[error("the ledger's path is not a file: name a file")]
+    NotAFile,
+    /// The file cannot be made or looked at.
+    #[error("the ledger's file cannot be opened")]
+    File(#[source] io::Error),
+    /// SQLite refused.
+    #[error("the ledger's database cannot be used")]
+    Database(#[from] rusqlite::Error),
+    /// Another program's database, or another store's.
+    #[error("the file is a database, but not a ledger: name another file")]
+    NotALedger,
+    /// Tables of another version of this program.
+    #[error("the ledger's tables are of version {found}, this program knows {TABLES_VERSION}")]
+    Version {
+        /// What the file says.
+        found: i32,
+    },
+    /// The file system cannot do what write-ahead logging needs.
+    #[error("the ledger's file system does not support write-ahead logging: use a local one")]
+    NoWriteAheadLog,
+}
+
+/// Makes the file and its tables if they are missing, checks what is there, and returns the
+/// connection that writes.
+pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
+    make_file(path)?;
+    let mut connection = connect(path)?;
+    // Checked before anything is changed: the file may be someone else's.
+    is_new(&connection)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(OpenError::NoWriteAheadLog);
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if is_new(&transaction)? {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", TABLES_VERSION)?;
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// Opens a file that exists.
+pub(super) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // With FULL, a commit returns only when the log is on the disk.
+    connection.pragma_update(None, "synchronous", "full")?;
+    Ok(connection)
+}
+
+/// SQLite gives its log files the mode of the database, so that is all there is to set.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => return Ok(()),
+        Ok(_) => return Err(OpenError::NotAFile),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(OpenError::File(error)),
+    }
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(OpenError::File)
+}
+
+fn is_new(connection: &Connection) -> Result<bool, OpenError> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (number("application_id")?, number("user_version")?) {
+        (0, 0) if tables == 0 => Ok(true),
+        (APPLICATION_ID, TABLES_VERSION) => Ok(false),
+        (APPLICATION_ID, found) => Err(OpenError::Version { found }),
+        _ => Err(OpenError::NotALedger),
+    }
+}

@@ -1,0 +1,29 @@
+//! The gateway's program: composition only.
+
+use anyhow::Context;
+use clap::Parser;
+use gateway::config::{Cli, Command};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    runtime::crypto::install_tls_provider();
+    let cli = Cli::parse();
+    if let Some(Command::Subscriptions(command)) = &cli.command {
+        let key = command.run()?;
+        // The one place where a key is shown, and only once: the file holds its digest alone.
+        #[allow(clippy::print_stdout)]
+        {
+            println!("{key}");
+        }
+        return Ok(());
+    }
+    runtime::telemetry::init("gateway");
+    let shutdown = runtime::shutdown::on_signals();
+    let (address, settings) = cli.options.settings()?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "gateway is listening");
+    gateway::run(listener, settings, shutdown).await?;
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! From a request to an upstream's answer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query as QueryOf, Request};
+use axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri};
+use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
+use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
+use runtime::service_keys::SERVICE_KEY_HEADER;
+use runtime::trace_context::{TRACEPARENT, TRACESTATE, TraceContext, TraceState};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{admit, check_head};
+use crate::body::{self, Answer};
+use crate::error::Refusal;
+use crate::query::{KEY_PARAMETER, Query};
+use crate::routes::{Route, Target};
+use crate::subscriptions::{Subscription, Subscriptions};
+use crate::upstream::Upstream;
+
+/// What a client's request may tell an upstream. Everything else stays here, so that no name that
+/// only services may use can come through.
+static PASSED_ON: [HeaderName; 7] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("prefer"),
+    HeaderName::from_static("purpose-of-use"),
+];
+
+/// What an upstream's answer may tell a client.
+static PASSED_BACK: [HeaderName; 11] = [
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::LOCATION,
+    header::LINK,
+    header::RETRY_AFTER,
+    header::ALLOW,
+    header::CACHE_CONTROL,
+    HeaderName::from_static("audit-receipt"),
+    HeaderName::from_static("audit-proof"),
+    HeaderName::from_static("preference-applied"),
+    HeaderName::from_static("x-projection"),
+];
+
+/// What all requests share.
+pub(crate) struct Gateway {
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) patients: Arc<Upstream>,
+    pub(crate) audit: Arc<Upstream>,
+    pub(crate) client: reqwest::Client,
+    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) upstream_timeout: Duration,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Gateway {
+    /// Answers a request for a route that takes a key.
+    pub(crate) async fn answer(&self, route: &Route, peer: IpAddr, request: Request) -> Response {
+        let (parts, mut body) = request.into_parts();
+        match self.pass(route, peer, &parts, &mut body).await {
+            Ok(response) => response,
+            Err(problem) => {
+                body::discard(&mut body).await;
+                problem.into_response()
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        route: &Route,
+        peer: IpAddr,
+        parts: &Parts,
+        body: &mut Body,
+    ) -> Result<Response, Problem> {
+        let query = Query::parse(parts.uri.query(), route.long_poll());
+        let subscription = admit(&self.subscriptions, route, &parts.headers, &query)?;
+        check_head(route, parts)?;
+        let (upstream, template) = match route.target {
+            Target::Patients => (&*self.patients, route.path),
+            Target::Audit(path) => (&*self.audit, path),
+            _ => return Ok(echo(&parts.uri)),
+        };
+        let in_flight = Arc::clone(&self.in_flight)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::Busy(outcome(route, Outcome::NothingStored)))?;
+        let payload = if route.has_body() {
+            Some(body::read(body).await?)
+        } else {
+            body::discard(body).await;
+            None
+        };
+
+        let path = route.fill(template, parts.uri.path());
+        let url = upstream.url(&path, &query.forwarded).ok_or_else(Problem::internal)?;
+        let mut request = reqwest::Request::new(parts.method.clone(), url);
+        *request.headers_mut() = onward_headers(parts, upstream, &subscription, peer);
+        *request.body_mut() = payload.map(Into::into);
+        let answer = self.send(route, upstream, request, query.wait).await?;
+        Ok(self.respond(route, &parts.method, answer, in_flight))
+    }
+
+    async fn send(
+        &self,
+        route: &Route,
+        upstream: &Upstream,
+        request: reqwest::Request,
+        wait: Duration,
+    ) -> Result<http::Response<reqwest::Body>, Refusal> {
+        let failed = |reason: &'static str, stored: Outcome| {
+            upstream.failed(reason);
+            Refusal::Upstream(outcome(route, stored))
+        };
+        let answered = tokio::select! {
+            answered = timeout(self.upstream_timeout + wait, self.client.execute(request)) => answered,
+            // Draining does not wait for records that may never come.
+            () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(Refusal::Stopping),
+        };
+        let response = answered
+            .map_err(|_| failed("it does not answer in time", Outcome::Unknown))?
+            .map_err(|error| {
+                if error.is_connect() {
+                    failed("it cannot be connected to", Outcome::NothingStored)
+                } else {
+                    failed("the connection to it broke", Outcome::Unknown)
+                }
+            })?;
+        let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            // What a client may do is decided here: this is about the gateway's own key.
+            return Err(failed("it refuses the gateway's service key", Outcome::NothingStored));
+        }
+        let is_error = status.is_client_error() || status.is_server_error();
+        if is_error && !is_problem(response.headers()) {
+            return Err(failed("it answers an error that is no problem details", Outcome::Unknown));
+        }
+        Ok(response.into())
+    }
+
+    fn respond(
+        &self,
+        route: &Route,
+        method: &Method,
+        answer: http::Response<reqwest::Body>,
+        in_flight: OwnedSemaphorePermit,
+    ) -> Response {
+        let (parts, body) = answer.into_parts();
+        let body = Answer::new(body, self.upstream_timeout, in_flight);
+        let mut response = Response::new(Body::new(body));
+        *response.status_mut() = parts.status;
+        let headers = response.headers_mut();
+        headers.reserve(PASSED_BACK.len());
+        copy(&PASSED_BACK, &parts.headers, headers);
+        if *method == Method::HEAD {
+            // There is no body from which the server could tell it.
+            copy(&[header::CONTENT_LENGTH], &parts.headers, headers);
+        }
+        if route.target == Target::Patients {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        response
+    }
+}
+
+/// What became of a command; other requests store nothing that a client could repeat.
+fn outcome(route: &Route, outcome: Outcome) -> Option<Outcome> {
+    route.is_command().then_some(outcome)
+}
+
+fn onward_headers(
+    parts: &Parts,
+    upstream: &Upstream,
+    subscription: &Subscription,
+    peer: IpAddr,
+) -> HeaderMap {
+    const SERVICE_KEY: HeaderName = HeaderName::from_static(SERVICE_KEY_HEADER);
+    const ACTOR: HeaderName = HeaderName::from_static(ACTOR_HEADER);
+    const CLIENT: HeaderName = HeaderName::from_static(CLIENT_HEADER);
+    const PARENT: HeaderName = HeaderName::from_static(TRACEPARENT);
+    const STATE: HeaderName = HeaderName::from_static(TRACESTATE);
+
+    let mut headers = HeaderMap::with_capacity(PASSED_ON.len() + 8);
+    copy(&PASSED_ON, &parts.headers, &mut headers);
+    headers.insert(SERVICE_KEY, upstream.key());
+    headers.insert(ACTOR, subscription.actor().clone());
+    headers.insert(CLIENT, encode_client(peer));
+    if let Some(context) = parts.extensions.get::<TraceContext>()
+        && let Ok(value) = HeaderValue::try_from(context.header_value())
+    {
+        headers.insert(PARENT, value);
+    }
+    if let Some(TraceState(value)) = parts.extensions.get() {
+        headers.insert(STATE, value.clone());
+    }
+    headers
+}
+
+fn copy(names: &[HeaderName], from: &HeaderMap, to: &mut HeaderMap) {
+    for name in names {
+        for value in from.get_all(name) {
+            to.append(name.clone(), value.clone());
+        }
+    }
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(PROBLEM_JSON.as_bytes()))
+}
+
+/// The parameters of the query as JSON, but for the key.
+fn echo(uri: &Uri) -> Response {
+    let parameters = QueryOf::<BTreeMap<String, String>>::try_from_uri(uri);
+    let mut parameters = parameters.map(|QueryOf(parameters)| parameters).unwrap_or_default();
+    parameters.retain(|name, _| !name.eq_ignore_ascii_case(KEY_PARAMETER));
+    Json(parameters).into_response()
+}

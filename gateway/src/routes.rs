@@ -1,0 +1,253 @@
+//! Every public route, in one table.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, get, on};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, Method, Uri};
+use percent_encoding::percent_decode_str;
+use runtime::health::{self, Readiness};
+use runtime::problem::{fallback_404, fallback_405};
+use runtime::trace_context::trace_middleware;
+use tower::ServiceExt;
+
+use crate::docs;
+use crate::proxy::Gateway;
+use crate::subscriptions::Scope;
+
+/// The longest segment of a path that goes on to an upstream; ids have 36 characters.
+const MAX_SEGMENT_BYTES: usize = 64;
+
+/// What goes on in place of a segment that cannot be an id, and is none either. It keeps dots,
+/// slashes and whatever else a URL parser has opinions on away from the upstream's paths.
+const NO_ID: &str = "-";
+
+/// One public route. A route for GET answers HEAD too.
+#[derive(Debug)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{name}` for a segment that varies.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// Who answers.
+    pub target: Target,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Open,
+    /// Every subscription.
+    AnyKey,
+    /// Subscriptions with this scope.
+    Scope(Scope),
+}
+
+/// Who answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// patient-service, under the same path.
+    Patients,
+    /// audit-service, under this path, with the same varying segments in the same order.
+    Audit(&'static str),
+    /// The gateway: the parameters of the query.
+    Echo,
+    /// The gateway: liveness and readiness.
+    Health,
+    /// The gateway: the `OpenAPI` document.
+    Document,
+    /// The gateway: the document rendered for people.
+    Docs,
+}
+
+const fn route(method: Method, path: &'static str, access: Access, target: Target) -> Route {
+    Route { method, path, access, target }
+}
+
+const READ: Access = Access::Scope(Scope::PatientRead);
+const WRITE: Access = Access::Scope(Scope::PatientWrite);
+const AUDIT: Access = Access::Scope(Scope::AuditRead);
+
+const PATIENT: &str = "/patient/{id}";
+const TESTS: &str = "/patient/{id}/tests";
+const TEST: &str = "/patient/{id}/tests/{testId}";
+
+/// The public API. What is not here is not public.
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    route(Method::POST,   "/patient",             WRITE, Target::Patients),
+    route(Method::POST,   "/patient/search",      READ,  Target::Patients),
+    route(Method::GET,    PATIENT,                READ,  Target::Patients),
+    route(Method::PUT,    PATIENT,                WRITE, Target::Patients),
+    route(Method::DELETE, PATIENT,                WRITE, Target::Patients),
+    route(Method::GET,    TESTS,                  READ,  Target::Patients),
+    route(Method::POST,   TESTS,                  WRITE, Target::Patients),
+    route(Method::GET,    TEST,                   READ,  Target::Patients),
+    route(Method::PUT,    TEST,                   WRITE, Target::Patients),
+    route(Method::DELETE, TEST,                   WRITE, Target::Patients),
+    route(Method::GET,    "/audit/records",       AUDIT, Target::Audit("/records")),
+    route(Method::GET,    "/audit/records/{seq}", AUDIT, Target::Audit("/records/{seq}")),
+    route(Method::GET,    "/audit/checkpoint",    AUDIT, Target::Audit("/checkpoint")),
+    route(Method::GET,    "/audit/key",           AUDIT, Target::Audit("/key")),
+    route(Method::GET,    "/echo/resource",       Access::AnyKey, Target::Echo),
+    route(Method::GET,    "/healthz",             Access::Open,   Target::Health),
+    route(Method::GET,    "/readyz",              Access::Open,   Target::Health),
+    route(Method::GET,    "/openapi.json",        Access::Open,   Target::Document),
+    route(Method::GET,    "/docs",                Access::Open,   Target::Docs),
+];
+
+impl Route {
+    /// Whether its requests have a body that is read.
+    pub fn has_body(&self) -> bool {
+        self.method == Method::POST || self.method == Method::PUT
+    }
+
+    /// Whether it changes something, so that a failure must say what became of it.
+    pub fn is_command(&self) -> bool {
+        matches!(self.access, Access::Scope(Scope::PatientWrite | Scope::PatientErase))
+    }
+
+    /// Whether its requests may ask to wait for an answer.
+    pub fn long_poll(&self) -> bool {
+        self.target == Target::Audit("/records")
+    }
+
+    /// The upstream's path: its template, filled with the varying segments of a public path.
+    pub(crate) fn fill(&self, template: &str, path: &str) -> String {
+        let varying = |part: &&str| part.starts_with('{');
+        let mut values = self
+            .path
+            .split('/')
+            .zip(path.split('/'))
+            .filter(|(part, _)| varying(part))
+            .map(|(_, value)| value);
+        let mut filled = String::with_capacity(template.len() + MAX_SEGMENT_BYTES);
+        for part in template.split('/').skip(1) {
+            filled.push('/');
+            if varying(&part) {
+                push_segment(&mut filled, values.next().unwrap_or(NO_ID));
+            } else {
+                filled.push_str(part);
+            }
+        }
+        filled
+    }
+}
+
+fn push_segment(path: &mut String, segment: &str) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    match percent_decode_str(segment).decode_utf8() {
+        Ok(decoded)
+            if (1..=MAX_SEGMENT_BYTES).contains(&decoded.len()) && decoded.bytes().all(plain) =>
+        {
+            path.push_str(&decoded);
+        }
+        _ => path.push_str(NO_ID),
+    }
+}
+
+/// The whole public service.
+pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness) -> Router {
+    let mut app = Router::new();
+    for route in ROUTES {
+        app = match route.target {
+            Target::Patients | Target::Audit(_) | Target::Echo => {
+                app.route(route.path, through_the_gateway(route))
+            }
+            Target::Document => app.route(route.path, get(docs::openapi)),
+            Target::Docs => {
+                app.route(route.path, get(docs::page)).route(docs::FILES, get(docs::file))
+            }
+            // Both routes come with `health::routes`.
+            Target::Health => app,
+        };
+    }
+    let app = app
+        .with_state(gateway)
+        .merge(health::routes(readiness))
+        .fallback(fallback_404)
+        .method_not_allowed_fallback(fallback_405)
+        .layer(from_fn(trace_middleware));
+    // Outside of routing, because the path decides about the route.
+    let app = app.map_request(without_trailing_slash).map_response(secured);
+    Router::new().fallback_service(app)
+}
+
+fn through_the_gateway(route: &'static Route) -> MethodRouter<Arc<Gateway>> {
+    let filter =
+        MethodFilter::try_from(route.method.clone()).expect("the table has no other methods");
+    on(
+        filter,
+        async move |State(gateway): State<Arc<Gateway>>,
+                    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+                    request: Request| { gateway.answer(route, peer.ip(), request).await },
+    )
+}
+
+/// A trailing slash is accepted everywhere (contract).
+fn without_trailing_slash(mut request: Request) -> Request {
+    let uri = request.uri();
+    let Some(path) = uri.path().strip_suffix('/').filter(|path| !path.is_empty()) else {
+        return request;
+    };
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = path_and_query.parse().ok();
+    // It cannot fail, as the parts come from a URI; the request would go on as it was.
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// What every answer says to browsers, unless its handler said otherwise: patient data is not to be
+/// kept, sniffed, framed or referred to.
+fn secured(mut response: Response) -> Response {
+    const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+    const NOTHING: HeaderValue =
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(template: &str, upstream: &str, path: &str, expected: &str) {
+        let route = ROUTES.iter().find(|route| route.path == template).expect("a route");
+        assert_eq!(route.fill(upstream, path), expected, "{path}");
+    }
+
+    #[test]
+    fn an_upstream_sees_ids_or_nothing_of_a_path() {
+        check(PATIENT, PATIENT, "/patient/6F96-1", "/patient/6F96-1");
+        check(TEST, TEST, "/patient/a/tests/b", "/patient/a/tests/b");
+        check("/audit/records/{seq}", "/records/{seq}", "/audit/records/7", "/records/7");
+        check("/audit/records", "/records", "/audit/records", "/records");
+        check(PATIENT, PATIENT, "/patient/%36%2d1", "/patient/6-1");
+        for evil in
+            ["", "..", "%2e%2e", ".", "%2F", "a%2fb", "%", "%ff", "a;b", "%3f", &"x".repeat(65)]
+        {
+            check(TESTS, TESTS, &format!("/patient/{evil}/tests"), "/patient/-/tests");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A service behind the gateway: where it is, its key, and whether it answers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, StatusCode};
+use reqwest::Url;
+use runtime::health::Component;
+use runtime::secrets::Secret;
+
+use crate::GatewayError;
+use crate::config::{ServiceKey, UpstreamSettings};
+
+/// Between two looks at whether an upstream is ready.
+const READINESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long an upstream may take to say whether it is ready.
+const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two lines in the log about failures: an outage fails thousands of requests a second.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One service.
+pub(crate) struct Upstream {
+    name: &'static str,
+    /// Without a trailing slash.
+    base: String,
+    source: ServiceKey,
+    key: ArcSwap<HeaderValue>,
+    failures: Mutex<Failures>,
+}
+
+/// Failures that the log does not have yet.
+#[derive(Default)]
+struct Failures {
+    count: u64,
+    logged: Option<Instant>,
+}
+
+impl Upstream {
+    pub(crate) fn new(
+        name: &'static str,
+        settings: UpstreamSettings,
+    ) -> Result<Self, GatewayError> {
+        let base = settings.url.trim_end_matches('/').to_owned();
+        let usable = Url::parse(&base).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        });
+        if !usable {
+            return Err(GatewayError::Address(name));
+        }
+        let secret = settings
+            .key
+            .load()
+            .map_err(|source| GatewayError::ServiceKey { upstream: name, source })?;
+        let key = header_value(&secret).ok_or(GatewayError::UnusableKey(name))?;
+        Ok(Self {
+            name,
+            base,
+            source: settings.key,
+            key: ArcSwap::from_pointee(key),
+            failures: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The gateway's key at this service.
+    pub(crate) fn key(&self) -> HeaderValue {
+        HeaderValue::clone(&self.key.load())
+    }
+
+    /// The address of a path, which begins with a slash, and a query.
+    pub(crate) fn url(&self, path: &str, query: &str) -> Option<Url> {
+        let mut text = String::with_capacity(self.base.len() + path.len() + 1 + query.len());
+        text.push_str(&self.base);
+        text.push_str(path);
+        if !query.is_empty() {
+            text.push('?');
+            text.push_str(query);
+        }
+        Url::parse(&text).ok()
+    }
+
+    /// Notes that the service did not answer as it should.
+    pub(crate) fn failed(&self, reason: &'static str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.count += 1;
+        if failures.logged.is_some_and(|logged| logged.elapsed() < FAILURE_LOG_INTERVAL) {
+            return;
+        }
+        let count = std::mem::take(&mut failures.count);
+        failures.logged = Some(Instant::now());
+        tracing::error!(upstream = self.name, reason, count, "upstream failed, answered 503");
+    }
+
+    /// Keeps `component` as the service's own `/readyz` says.
+    pub(crate) async fn watch_readiness(
+        self: Arc<Self>,
+        client: reqwest::Client,
+        component: Component,
+    ) {
+        let Some(url) = self.url("/readyz", "") else { return };
+        loop {
+            let asked = client.get(url.clone()).timeout(READINESS_TIMEOUT).send().await;
+            match asked.map(|response| response.status()) {
+                Ok(StatusCode::OK) => component.ready(),
+                Ok(_) => component.not_ready("not ready itself"),
+                Err(_) => component.not_ready("unreachable"),
+            }
+            tokio::time::sleep(READINESS_INTERVAL).await;
+        }
+    }
+
+    /// Reads the service key again and again, so that rotating it needs no restart. A bad one
+    /// leaves the last good one in force.
+    pub(crate) async fn watch_key(self: Arc<Self>, interval: Duration) {
+        if matches!(self.source, ServiceKey::Fixed(_)) {
+            return;
+        }
+        let mut bad = false;
+        loop {
+            tokio::time::sleep(interval).await;
+            let loaded = self.source.load();
+            match loaded.as_ref().ok().and_then(header_value) {
+                Some(key) => {
+                    bad = false;
+                    if key != **self.key.load() {
+                        tracing::info!(upstream = self.name, "service key read again");
+                        self.key.store(Arc::new(key));
+                    }
+                }
+                None if !bad => {
+                    bad = true;
+                    let reason = loaded.err().map(|error| error.to_string());
+                    tracing::error!(
+                        upstream = self.name,
+                        reason = reason.as_deref().unwrap_or("not printable ASCII"),
+                        "service key not read again, the last good one stays"
+                    );
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// Sensitive, so that no debug form of a request shows it.
+fn header_value(key: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(key.bytes()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,73 @@
+//! The answer to a command that the ledger knows already: what the first answer was.
+//!
+//! The content is the caller's own: the digest says that it sent the same body then, so nothing
+//! is shown that it does not have. Hence no access is recorded.
+
+use domain::{
+    hash::Hash,
+    patient::Lifecycle,
+    record::{CommandRef, Record},
+    wire::Receipt,
+};
+use projections::{documents::Generation, history};
+use tokio::time::Instant;
+
+use crate::{answer::Answer, commands::apply, error::Failure, state::App};
+
+/// Answers from the line of the command's record.
+pub(crate) async fn answer(
+    app: &App,
+    generation: Generation,
+    apply_by: Instant,
+    line: &str,
+    identity: &CommandRef,
+) -> Result<Answer, Failure> {
+    let record = Record::parse(line).map_err(|_| Failure::WrongRecord)?;
+    let command = record.command.filter(|command| command.id == identity.id);
+    if command.ok_or(Failure::WrongRecord)?.digest != identity.digest {
+        return Err(Failure::CommandReused);
+    }
+    let (stream, version) = record.stream_version().ok_or(Failure::WrongRecord)?;
+    let patient = stream.patient().ok_or(Failure::WrongRecord)?;
+    // The whole stream, because an erasure further on takes this answer back.
+    let history = history::load(&app.audit, &app.ring, patient).await?;
+    if history.state.lifecycle == Lifecycle::Erased {
+        if let Some(kid) = history.kid {
+            app.ring.forget(kid);
+        }
+        return Err(Failure::Erased);
+    }
+    let recorded = history
+        .events
+        .into_iter()
+        .find(|recorded| recorded.version == version)
+        .ok_or(Failure::WrongRecord)?;
+    // The first try may have ended before it applied its event.
+    let projection = apply(app, generation, apply_by, patient, history.kid, &recorded).await;
+    Ok(Answer::of_event(patient, recorded, &receipt(line, &record), projection))
+}
+
+/// As [`answer`], for the record at a position.
+pub(crate) async fn answer_at(
+    app: &App,
+    generation: Generation,
+    apply_by: Instant,
+    seq: u64,
+    identity: &CommandRef,
+) -> Result<Answer, Failure> {
+    let line = app.audit.record(seq).await?.ok_or(Failure::WrongRecord)?;
+    answer(app, generation, apply_by, &line, identity).await
+}
+
+/// The receipt that the record's first answer had.
+fn receipt(line: &str, record: &Record) -> Receipt {
+    Receipt {
+        seq: record.seq,
+        hash: Hash::of_line(line),
+        stream: record.stream,
+        version: record.version,
+        recorded_at: record.recorded_at,
+        current_version: None,
+        replayed: true,
+    }
+}

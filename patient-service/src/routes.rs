@@ -1,0 +1,122 @@
+//! All routes. Handlers extract, call, respond.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use runtime::{
+    health::{self, Readiness},
+    problem::{Problem, fallback_404, fallback_405},
+    service_keys::{Caller, Callers, require_caller},
+    trace_context::trace_middleware,
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    action::Action,
+    answer::Answer,
+    caller::{Place, Requester},
+    commands,
+    error::Failure,
+    reads::{self, Target},
+    search::{self, Page},
+    sent::{Ids, IfNoneMatch, Sent, SentBody},
+    state::{Ready, Slot},
+};
+
+/// Requests under way at once; what is beyond is answered 503 at once instead of waiting. Each
+/// may hold a body of a mebibyte.
+pub(crate) const MAX_REQUESTS: usize = 1_024;
+
+/// The only service that may ask.
+pub(crate) const GATEWAY: &str = "gateway";
+
+type Result = std::result::Result<Answer, Failure>;
+
+pub(crate) fn router(slot: Slot, callers: Arc<Callers>, readiness: Readiness) -> Router {
+    let places = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let patients = Router::new()
+        .route("/patient", post(register))
+        .route("/patient/search", post(search))
+        .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
+        .route("/patient/{id}/tests", post(record_test).get(list_tests))
+        .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
+        .fallback(fallback_404)
+        .method_not_allowed_fallback(fallback_405)
+        .layer(from_fn_with_state(places, admit))
+        .layer(from_fn_with_state(callers, require_caller))
+        .with_state(slot);
+    health::routes(readiness).merge(patients).layer(from_fn(trace_middleware))
+}
+
+async fn register(Ready(app): Ready, requester: Requester, sent: Sent) -> Result {
+    commands::run(app, Action::Register, requester, sent).await
+}
+
+async fn search(Ready(app): Ready, page: Page, requester: Requester, body: SentBody) -> Result {
+    search::run(&app, page, &requester, &body.0).await
+}
+
+async fn read_patient(
+    Ready(app): Ready,
+    ids: Ids,
+    requester: Requester,
+    IfNoneMatch(condition): IfNoneMatch,
+) -> Result {
+    let target = Target::Patient(ids.patient()?);
+    reads::run(&app, target, &requester, condition.as_ref()).await
+}
+
+async fn amend_patient(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+    commands::run(app, Action::AmendPatient(ids.patient()?), requester, sent).await
+}
+
+async fn remove_patient(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+    commands::run(app, Action::RemovePatient(ids.patient()?), requester, sent).await
+}
+
+async fn record_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+    commands::run(app, Action::RecordTest(ids.patient_of_new_test()?), requester, sent).await
+}
+
+async fn list_tests(Ready(app): Ready, ids: Ids, requester: Requester) -> Result {
+    reads::run(&app, Target::Tests(ids.patient()?), &requester, None).await
+}
+
+async fn read_test(
+    Ready(app): Ready,
+    ids: Ids,
+    requester: Requester,
+    IfNoneMatch(condition): IfNoneMatch,
+) -> Result {
+    let target = Target::Test(ids.patient()?, ids.test()?);
+    reads::run(&app, target, &requester, condition.as_ref()).await
+}
+
+async fn amend_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+    let action = Action::AmendTest(ids.patient()?, ids.test()?);
+    commands::run(app, action, requester, sent).await
+}
+
+async fn remove_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+    let action = Action::RemoveTest(ids.patient()?, ids.test()?);
+    commands::run(app, action, requester, sent).await
+}
+
+/// Lets the gateway in while there is a place.
+async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    if caller.is_none_or(|caller| caller.name() != GATEWAY) {
+        return Problem::forbidden("only the gateway may ask").into_response();
+    }
+    let Ok(permit) = places.try_acquire_owned() else {
+        return Problem::unavailable("too many requests are under way; try again").into_response();
+    };
+    request.extensions_mut().insert(Place::new(permit));
+    next.run(request).await
+}

@@ -1,0 +1,94 @@
+//! Putting the parts together and serving.
+
+use std::{io, sync::Arc};
+
+use audit_client::AuditClient;
+use projections::{key_ring::KeyRing, store::ProjectionStore};
+use runtime::{
+    health::Readiness,
+    secrets::{Secret, SecretError},
+    service_keys::Callers,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::ConfigError,
+    routes::router,
+    state::{App, Clock, Slot},
+    upkeep,
+};
+
+/// What the service works with: opened, and shared with whoever else is in the process.
+pub struct Deps {
+    /// The ledger.
+    pub audit: AuditClient,
+    /// The read models.
+    pub store: Arc<dyn ProjectionStore>,
+    /// The data keys.
+    pub ring: KeyRing,
+    /// The HMAC key of command ids: 64 hex digits or the base64 of 32 bytes.
+    pub command_key: Secret,
+    /// The current time, which says under which epoch's key a search is sealed.
+    pub clock: Clock,
+}
+
+/// Who is let in, and who is told how the service is.
+#[derive(Clone)]
+pub struct Door {
+    /// Callers and their service keys; `gateway` alone may ask.
+    pub callers: Arc<Callers>,
+    /// Reported at `/readyz`; the service adds its components.
+    pub readiness: Readiness,
+}
+
+/// Why the service ended other than by shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings do not make a service.
+    #[error("the service cannot start")]
+    Settings(#[from] ConfigError),
+    /// The command key is no key.
+    #[error("the command key cannot be used")]
+    CommandKey(#[source] SecretError),
+    /// Serving failed.
+    #[error("serving failed")]
+    Serve(#[source] io::Error),
+}
+
+/// Serves on a bound listener until `shutdown`, then drains.
+pub async fn run(
+    listener: TcpListener,
+    door: Door,
+    deps: Deps,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    run_once_connected(listener, door, async { Ok(Some(deps)) }, shutdown).await
+}
+
+/// As [`run`], but answers health requests, and everything else 503, while `connect` opens the
+/// stores. `connect` gives `None` when shutdown came first.
+pub async fn run_once_connected(
+    listener: TcpListener,
+    door: Door,
+    connect: impl Future<Output = Result<Option<Deps>, ConfigError>>,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let slot = Slot::default();
+    // Not ready before the store has said which generation serves and the ledger has answered.
+    let components = upkeep::Components::of(&door.readiness);
+    let app = router(slot.clone(), door.callers, door.readiness);
+    // Whatever ends this function also ends the tasks that it started.
+    let ended = shutdown.child_token();
+    let _guard = ended.clone().drop_guard();
+    let serving = runtime::serve::serve(listener, app, shutdown);
+    let starting = async {
+        let Some(deps) = connect.await? else { return Ok(()) };
+        let app = Arc::new(App::new(deps).map_err(RunError::CommandKey)?);
+        upkeep::start(&app, components, &ended);
+        slot.fill(app);
+        Ok(())
+    };
+    tokio::try_join!(async { serving.await.map_err(RunError::Serve) }, starting)?;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What goes on beside the requests: following which generation serves, and watching the
+//! services that requests need.
+
+use std::{sync::Arc, time::Duration};
+
+use runtime::health::{Component, Readiness};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::state::App;
+
+/// How often the pointer to the serving generation is read: a flip is followed within this, and
+/// the generation before it is kept far longer.
+const GENERATION_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the audit service is asked whether it is there.
+const AUDIT_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The component of the read models, which is not ready while they are opened either.
+pub(crate) const PROJECTION_STORE: &str = "projection store";
+
+/// What this service needs, as `/readyz` names it.
+pub(crate) struct Components {
+    store: Component,
+    audit: Component,
+}
+
+impl Components {
+    pub(crate) fn of(readiness: &Readiness) -> Self {
+        Self {
+            store: readiness.component(PROJECTION_STORE),
+            audit: readiness.component("audit service"),
+        }
+    }
+}
+
+/// Starts the tasks; they end with `ended`.
+pub(crate) fn start(app: &Arc<App>, components: Components, ended: &CancellationToken) {
+    let Components { store, audit } = components;
+    let generations = follow_generation(app.clone(), store);
+    tokio::spawn(ended.clone().run_until_cancelled_owned(generations));
+    tokio::spawn(ended.clone().run_until_cancelled_owned(watch_audit(app.clone(), audit)));
+}
+
+async fn follow_generation(app: Arc<App>, component: Component) {
+    let mut ticks = interval(GENERATION_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match timeout(PROBE_TIMEOUT, app.store.serving()).await {
+            Ok(Ok(generation)) => {
+                app.set_generation(generation);
+                component.ready();
+            }
+            Ok(Err(_)) => component.not_ready("the projection store is not available"),
+            Err(_) => component.not_ready("the projection store does not answer in time"),
+        }
+    }
+}
+
+async fn watch_audit(app: Arc<App>, component: Component) {
+    let mut ticks = interval(AUDIT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match timeout(PROBE_TIMEOUT, app.audit.checkpoint()).await {
+            Ok(Ok(_)) => component.ready(),
+            Ok(Err(_)) => component.not_ready("the audit service is not available"),
+            Err(_) => component.not_ready("the audit service does not answer in time"),
+        }
+    }
+}

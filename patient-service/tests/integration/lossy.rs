@@ -1,0 +1,67 @@
+//! A proxy before the audit service that loses answers on demand: the request gets there, the
+//! answer does not come back.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use tokio::net::TcpListener;
+
+#[derive(Clone)]
+pub(crate) struct Lossy {
+    upstream: String,
+    http: reqwest::Client,
+    /// Appends whose answers are lost from now on.
+    losing: Arc<AtomicUsize>,
+}
+
+impl Lossy {
+    /// Starts the proxy and gives it with its address.
+    pub(crate) async fn start(upstream: &str) -> (Self, String) {
+        let lossy = Self {
+            upstream: upstream.to_owned(),
+            http: runtime::client::internal_client(),
+            losing: Arc::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = Router::new().fallback(forward).with_state(lossy.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (lossy, url)
+    }
+
+    /// Loses the answers to the next `count` appends.
+    pub(crate) fn lose(&self, count: usize) {
+        self.losing.store(count, Ordering::SeqCst);
+    }
+}
+
+async fn forward(State(lossy): State<Lossy>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let append = parts.method == http::Method::POST;
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let url = format!("{}{}", lossy.upstream, parts.uri);
+    let sent = lossy.http.request(parts.method, url).headers(parts.headers).body(body);
+    let Ok(answer) = sent.send().await else { return StatusCode::BAD_GATEWAY.into_response() };
+    let lost = append
+        && lossy
+            .losing
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok();
+    if lost {
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    *response.body_mut() = Body::from(answer.bytes().await.unwrap());
+    response
+}

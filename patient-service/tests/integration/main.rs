@@ -1,0 +1,16 @@
+//! The patient service over HTTP, with the real audit service on stores in memory.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+mod lossy;
+mod samples;
+
+mod audit_faults;
+mod conflicts;
+mod erasure;
+mod idempotency;
+mod privacy;
+mod records;
+mod search;
+mod stale;
+mod statuses;

@@ -1,0 +1,209 @@
+//! Applying what one process acknowledged: changes that wait travel together.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use audit_client::AuditClient;
+use domain::ids::PatientId;
+use futures::{StreamExt, stream};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{Id, JoinError, JoinSet},
+};
+
+use crate::{
+    change::StreamChange,
+    documents::Generation,
+    error::ApplyError,
+    key_ring::KeyRing,
+    repair::Repairer,
+    store::{Applied, ProjectionStore},
+};
+
+/// Changes that wait in the queue at most. A store that is this far behind will not answer the
+/// caller within its deadline, and the follower catches up anyway.
+pub const MAX_WAITING: usize = 4_096;
+
+/// Changes written at once at most: at some kilobytes each a write of about a megabyte.
+pub const MAX_BATCH: usize = 512;
+
+/// Batches in flight at most: one is written while the next one's answers come in. More would
+/// only make them smaller.
+const MAX_IN_FLIGHT: usize = 2;
+
+/// Changes taken off the queue at most: two full batches, and some that wait for a patient.
+const MAX_BACKLOG: usize = 4 * MAX_BATCH;
+
+/// How long a caller waits. Its command is durable already, so it can say that the projection is
+/// pending instead of keeping the client.
+pub const APPLY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Streams of one batch that are repaired from the ledger at once.
+const REPAIRS_AT_ONCE: usize = 8;
+
+/// A handle to the task that applies; clones share it.
+#[derive(Clone)]
+pub struct Applier {
+    queue: mpsc::Sender<Job>,
+}
+
+impl Applier {
+    /// Starts the task on the current runtime; it ends when the last handle is dropped and all
+    /// that waited is written.
+    pub fn start(store: Arc<dyn ProjectionStore>, audit: AuditClient, ring: KeyRing) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let writer = Writer { repairer: Repairer::new(Arc::clone(&store), audit, ring), store };
+        tokio::spawn(Batcher::new(writer).run(waiting));
+        Self { queue }
+    }
+
+    /// Applies the change of one stream. Events missing before it are taken from the ledger.
+    ///
+    /// A failure loses nothing: what is in the ledger reaches the read models by the follower,
+    /// and a change whose caller stopped waiting may still be applied here.
+    pub async fn apply(
+        &self,
+        generation: Generation,
+        change: StreamChange,
+    ) -> Result<(), ApplyError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(Job { generation, change, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ApplyError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ApplyError::Stopped,
+        })?;
+        match tokio::time::timeout(APPLY_DEADLINE, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(ApplyError::Stopped),
+            Err(_) => Err(ApplyError::TimedOut),
+        }
+    }
+}
+
+struct Job {
+    generation: Generation,
+    change: StreamChange,
+    answer: oneshot::Sender<Result<(), ApplyError>>,
+}
+
+/// Makes batches of what waits. Without a timer: while a batch is written the next one gathers.
+struct Batcher {
+    writer: Arc<Writer>,
+    backlog: VecDeque<Job>,
+    /// Patients with a change in flight; the store takes one change a patient at a time.
+    busy: HashSet<PatientId>,
+    running: JoinSet<()>,
+    patients: HashMap<Id, Vec<PatientId>>,
+}
+
+impl Batcher {
+    fn new(writer: Writer) -> Self {
+        Self {
+            writer: Arc::new(writer),
+            backlog: VecDeque::new(),
+            busy: HashSet::new(),
+            running: JoinSet::new(),
+            patients: HashMap::new(),
+        }
+    }
+
+    async fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        let mut open = true;
+        while open || !self.backlog.is_empty() || !self.running.is_empty() {
+            while self.backlog.len() < MAX_BACKLOG
+                && let Ok(job) = waiting.try_recv()
+            {
+                self.backlog.push_back(job);
+            }
+            self.start_batches();
+            tokio::select! {
+                job = waiting.recv(), if open && self.backlog.len() < MAX_BACKLOG => match job {
+                    Some(job) => self.backlog.push_back(job),
+                    None => open = false,
+                },
+                Some(ended) = self.running.join_next_with_id() => self.end(ended),
+            }
+        }
+    }
+
+    fn start_batches(&mut self) {
+        while self.running.len() < MAX_IN_FLIGHT {
+            let batch = self.take();
+            let Some(first) = batch.first() else { return };
+            let generation = first.generation;
+            let patients = batch.iter().map(|job| job.change.patient).collect();
+            let writer = Arc::clone(&self.writer);
+            let task = self.running.spawn(async move { writer.write(generation, batch).await });
+            self.patients.insert(task.id(), patients);
+        }
+    }
+
+    /// Takes a batch: one generation, one change a patient, none of a patient in flight. Of one
+    /// patient the change that came first goes first.
+    fn take(&mut self) -> Vec<Job> {
+        let mut batch: Vec<Job> = Vec::new();
+        let mut later = VecDeque::new();
+        for job in self.backlog.drain(..) {
+            let fits = batch.len() < MAX_BATCH
+                && batch.first().is_none_or(|first| first.generation == job.generation)
+                && self.busy.insert(job.change.patient);
+            if fits {
+                batch.push(job);
+            } else {
+                later.push_back(job);
+            }
+        }
+        self.backlog = later;
+        batch
+    }
+
+    fn end(&mut self, ended: Result<(Id, ()), JoinError>) {
+        // A task that panicked dropped its answers; its patients must not stay busy for ever.
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => error.id(),
+        };
+        for patient in self.patients.remove(&id).unwrap_or_default() {
+            self.busy.remove(&patient);
+        }
+    }
+}
+
+struct Writer {
+    store: Arc<dyn ProjectionStore>,
+    repairer: Repairer,
+}
+
+impl Writer {
+    async fn write(&self, generation: Generation, batch: Vec<Job>) {
+        let (changes, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|job| (job.change, job.answer)).unzip();
+        let results = match self.store.apply(generation, &changes).await {
+            Ok(results) => results,
+            Err(error) => {
+                let error = Arc::new(error);
+                for answer in answers {
+                    // A caller that stopped waiting has no use for the answer.
+                    let _ = answer.send(Err(ApplyError::Store(Arc::clone(&error))));
+                }
+                return;
+            }
+        };
+        let mut behind = Vec::new();
+        for ((change, answer), result) in changes.iter().zip(answers).zip(results) {
+            match result {
+                Applied::Done | Applied::Already => {
+                    let _ = answer.send(Ok(()));
+                }
+                Applied::Gap { at } => behind.push((change.patient, at, answer)),
+            }
+        }
+        let repairs = stream::iter(behind).map(async |(patient, at, answer)| {
+            let result = self.repairer.repair(generation, patient, at).await;
+            let _ = answer.send(result.map_err(ApplyError::Repair));
+        });
+        repairs.buffer_unordered(REPAIRS_AT_ONCE).collect::<()>().await;
+    }
+}

@@ -1,0 +1,166 @@
+//! Comparing builds of the read models by what they say, never by how a store holds it.
+//!
+//! Pages are read one after another without a snapshot: of a store that is written to
+//! meanwhile, the result is of no single moment. Documents that differ are named with their
+//! versions, so that a caller can look again at those that were only ahead.
+
+mod line;
+
+use std::{cmp::Ordering, collections::VecDeque};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use domain::{
+    hash::Hash,
+    ids::{PatientId, TestId},
+};
+use uuid::Uuid;
+
+use self::line::Entry;
+use crate::{
+    documents::Generation,
+    store::{ReadModels, StoreError},
+};
+
+/// Documents read at once; tests are at most some fifty kilobytes each.
+const PAGE: usize = 200;
+
+/// Differences named at most: whoever has that many does not repair them one by one.
+pub const MAX_DIFFERENCES: usize = 1_000;
+
+/// One hash over a generation, and what it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// SHA-256 over one line of canonical JSON (RFC 8785) for each document, each ended by a
+    /// line feed: patients by id, then tests by id.
+    pub hash: Hash,
+    /// Patients, tombstones included.
+    pub patients: u64,
+    /// Tests, tombstones included.
+    pub tests: u64,
+}
+
+/// A document of the read models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Document {
+    /// A patient.
+    Patient(PatientId),
+    /// A test, and whose it is.
+    Test(PatientId, TestId),
+}
+
+/// A document that two generations do not agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Which.
+    pub document: Document,
+    /// Its version in the first generation; `None` where it is missing.
+    pub first: Option<u64>,
+    /// Its version in the second generation; `None` where it is missing.
+    pub second: Option<u64>,
+}
+
+/// The digest of one generation.
+pub async fn digest(store: &dyn ReadModels, generation: Generation) -> Result<Digest, StoreError> {
+    let mut context = Context::new(&SHA256);
+    let mut counts = [0, 0];
+    for (kind, count) in [Kind::Patients, Kind::Tests].into_iter().zip(&mut counts) {
+        let mut scan = Scan::new(store, generation, kind);
+        while let Some(entry) = scan.next().await? {
+            context.update(entry.line.as_bytes());
+            context.update(b"\n");
+            *count += 1;
+        }
+    }
+    let [patients, tests] = counts;
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    Ok(Digest { hash: Hash(hash), patients, tests })
+}
+
+/// The documents that differ between two generations, at most [`MAX_DIFFERENCES`].
+pub async fn compare(
+    store: &dyn ReadModels,
+    first: Generation,
+    second: Generation,
+) -> Result<Vec<Difference>, StoreError> {
+    let mut differences = Vec::new();
+    for kind in [Kind::Patients, Kind::Tests] {
+        let mut left = Scan::new(store, first, kind);
+        let mut right = Scan::new(store, second, kind);
+        while differences.len() < MAX_DIFFERENCES {
+            let order = match (left.peek().await?, right.peek().await?) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(left), Some(right)) => left.id.cmp(&right.id),
+            };
+            let first = if order.is_le() { left.next().await? } else { None };
+            let second = if order.is_ge() { right.next().await? } else { None };
+            differences.extend(difference(first.as_ref(), second.as_ref()));
+        }
+    }
+    Ok(differences)
+}
+
+fn difference(first: Option<&Entry>, second: Option<&Entry>) -> Option<Difference> {
+    let document = first.or(second)?.document;
+    if first.map(|it| &it.line) == second.map(|it| &it.line) {
+        return None;
+    }
+    let (first, second) = (first.map(|it| it.version), second.map(|it| it.version));
+    Some(Difference { document, first, second })
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Patients,
+    Tests,
+}
+
+/// All documents of one kind, page by page.
+struct Scan<'a> {
+    store: &'a dyn ReadModels,
+    generation: Generation,
+    kind: Kind,
+    page: VecDeque<Entry>,
+    last: Option<Uuid>,
+    ended: bool,
+}
+
+impl<'a> Scan<'a> {
+    fn new(store: &'a dyn ReadModels, generation: Generation, kind: Kind) -> Self {
+        Self { store, generation, kind, page: VecDeque::new(), last: None, ended: false }
+    }
+
+    async fn peek(&mut self) -> Result<Option<&Entry>, StoreError> {
+        if self.page.is_empty() && !self.ended {
+            self.page = self.read().await?;
+            match self.page.back() {
+                Some(entry) => self.last = Some(entry.id),
+                None => self.ended = true,
+            }
+        }
+        Ok(self.page.front())
+    }
+
+    async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
+        self.peek().await?;
+        Ok(self.page.pop_front())
+    }
+
+    async fn read(&self) -> Result<VecDeque<Entry>, StoreError> {
+        let (store, generation) = (self.store, self.generation);
+        Ok(match self.kind {
+            Kind::Patients => {
+                let after = self.last.map(PatientId::new);
+                let page = store.scan_patients(generation, after, PAGE).await?;
+                page.iter().map(Entry::from).collect()
+            }
+            Kind::Tests => {
+                let after = self.last.map(TestId::new);
+                let page = store.scan_tests(generation, after, PAGE).await?;
+                page.iter().map(Entry::from).collect()
+            }
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! The port under the key ring: where wrapped keys are kept.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::ids::KeyId;
+
+use super::kek::WrappedKey;
+
+/// A store of wrapped keys. It never sees a key in the clear.
+///
+/// Every method may run at any time in any number of tasks and processes. A write that returns
+/// is durable: it survives the loss of the process and of any minority of a replica set. A write
+/// that fails may have happened all the same. A read sees every write that was acknowledged to
+/// anyone before the read began.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// Stores new data keys; one round trip however many. Where it fails, any part of them may be
+    /// stored: the caller uses none.
+    async fn insert_batch(&self, keys: &[WrappedKey]) -> Result<(), KeyStoreError>;
+
+    /// The keys that exist, data and epoch keys alike, in any order; others are left out.
+    async fn get(&self, kids: &[KeyId]) -> Result<Vec<WrappedKey>, KeyStoreError>;
+
+    /// Deletes a key, data or epoch. Deleting what is not there is no error.
+    async fn destroy(&self, kid: KeyId) -> Result<(), KeyStoreError>;
+
+    /// Makes `key` the key of an epoch unless the epoch has one, atomically, and returns the
+    /// epoch's key: all callers get the same, whoever came first.
+    async fn claim_epoch(&self, epoch: &str, key: WrappedKey) -> Result<WrappedKey, KeyStoreError>;
+
+    /// Any key, data or epoch; `None` where there is none.
+    async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError>;
+
+    /// Whether there is no key at all.
+    async fn is_empty(&self) -> Result<bool, KeyStoreError> {
+        Ok(self.any().await?.is_none())
+    }
+}
+
+/// A call that gave no answer. Clones tell every caller who waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KeyStoreError {
+    /// The store could not be reached, or refused.
+    #[error("the key store is not available")]
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// The store did not answer in time.
+    #[error("the key store did not answer in time")]
+    TimedOut,
+    /// A stored entry is not what this program writes.
+    #[error("an entry of {0} in the key store cannot be read")]
+    Malformed(&'static str),
+}
+
+impl KeyStoreError {
+    /// Wraps the error of a driver.
+    pub fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
+}

@@ -1,0 +1,21 @@
+//! The read models as a program.
+
+mod commands;
+
+use clap::Parser;
+use projections::config::{Cli, Command};
+use runtime::{crypto, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    telemetry::init("projections");
+    crypto::install_tls_provider();
+    let shutdown = shutdown::on_signals();
+    match cli.command {
+        Command::Follow(args) => commands::follow(*args, shutdown).await,
+        Command::Rebuild(args) => commands::rebuild(*args, shutdown).await,
+        Command::Status(args) => commands::status(*args).await,
+        Command::Digest(args) => commands::digest(args).await,
+    }
+}

@@ -1,0 +1,153 @@
+//! Opening the stores that settings name.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::ids::Name;
+use mongodb::{Client, error::ErrorKind, options::ClientOptions};
+use runtime::{
+    health::Component,
+    retry,
+    secrets::{SecretError, SecretRef},
+    store_location::StoreLocation,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::Transient,
+    key_ring::{
+        KeyRing, KeyRingError,
+        kek::Kek,
+        mongo::MongoKeys,
+        sqlite::{OpenKeysError, SqliteKeys},
+        store::{KeyStore, KeyStoreError},
+    },
+    store::{ProjectionStore, StoreError, mongo::MongoStore, sqlite::SqliteStore},
+};
+
+/// How long the driver looks for a primary; an election takes a few seconds.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Connections to one server at most. Calls beyond it wait for a free one.
+const MAX_CONNECTIONS: u32 = 64;
+
+/// Why a store could not be opened. Never shows a URI.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The URI is not one of a MongoDB. The driver's text is not kept: it may repeat the URI.
+    #[error("the store's URI is not a valid MongoDB connection string (it is not shown)")]
+    Uri,
+    /// The servers that the URI stands for could not be found.
+    #[error("the store's servers could not be found")]
+    Servers(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The read models could not be opened.
+    #[error(transparent)]
+    Projections(#[from] StoreError),
+    /// The embedded key store could not be opened.
+    #[error(transparent)]
+    KeyFile(#[from] OpenKeysError),
+    /// The key store gave no answer.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// The key ring cannot be used with the key-encryption key.
+    #[error(transparent)]
+    Ring(#[from] KeyRingError),
+    /// The process was told to stop meanwhile.
+    #[error("stopped while waiting for a store")]
+    Stopped,
+}
+
+impl Transient for OpenError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Servers(_)
+            | Self::Keys(KeyStoreError::Unavailable(_) | KeyStoreError::TimedOut) => true,
+            Self::Projections(error) => error.is_transient(),
+            Self::Ring(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
+/// Opens the read models: `<prefix>_patients` on a MongoDB, or an embedded file.
+pub async fn open_projection_store(
+    location: &StoreLocation,
+    prefix: &Name,
+) -> Result<Arc<dyn ProjectionStore>, OpenError> {
+    let store: Arc<dyn ProjectionStore> = match location {
+        StoreLocation::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        _ => Arc::new(MongoStore::new(&client(location).await?, &format!("{prefix}_patients"))),
+    };
+    // The first call: it also makes the first generation.
+    store.serving().await?;
+    Ok(store)
+}
+
+/// Opens the key store: `<prefix>_keys` on a MongoDB, or an embedded file.
+pub async fn open_key_store(
+    location: &StoreLocation,
+    prefix: &Name,
+) -> Result<Arc<dyn KeyStore>, OpenError> {
+    let store: Arc<dyn KeyStore> = match location {
+        StoreLocation::Sqlite(path) => Arc::new(SqliteKeys::open(path)?),
+        _ => Arc::new(MongoKeys::new(&client(location).await?, prefix.as_str())),
+    };
+    store.any().await?;
+    Ok(store)
+}
+
+/// Opens the key ring and checks that the key-encryption key is the one that wrapped it.
+pub async fn open_key_ring(
+    location: &StoreLocation,
+    prefix: &Name,
+    kek: &SecretRef,
+) -> Result<KeyRing, OpenError> {
+    let kek = Kek::new(kek.load()?.key32()?);
+    let ring = KeyRing::new(open_key_store(location, prefix).await?, kek);
+    ring.check().await?;
+    Ok(ring)
+}
+
+/// Opens something, waiting for a store that is not there yet; `component` is not ready until
+/// it is. What waiting does not change is an error at once.
+pub async fn until_open<T, F, Fut>(
+    what: &'static str,
+    component: &Component,
+    shutdown: &CancellationToken,
+    mut open: F,
+) -> Result<T, OpenError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, OpenError>>,
+{
+    let opened = retry::until_ready(what, component, shutdown, || {
+        let opening = open();
+        async move {
+            match opening.await {
+                Err(error) if error.is_transient() => Err(error),
+                answer => Ok(answer),
+            }
+        }
+    });
+    let answer = opened.await.ok_or(OpenError::Stopped)?;
+    if answer.is_err() {
+        component.not_ready("cannot be opened");
+    }
+    answer
+}
+
+async fn client(location: &StoreLocation) -> Result<Client, OpenError> {
+    let uri = location.mongo_uri()?.ok_or(OpenError::Uri)?;
+    let mut options =
+        ClientOptions::parse(uri.text()?).await.map_err(|error| match *error.kind {
+            ErrorKind::DnsResolve { .. } | ErrorKind::Io(_) => OpenError::Servers(Box::new(error)),
+            _ => OpenError::Uri,
+        })?;
+    options.app_name.get_or_insert_with(|| "vitalog".to_owned());
+    options.server_selection_timeout = Some(SELECTION_TIMEOUT);
+    options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
+    options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
+    Client::with_options(options).map_err(|_| OpenError::Uri)
+}

@@ -1,0 +1,272 @@
+//! Making the read models anew from the ledger, beside those that serve.
+
+use std::time::{Duration, Instant};
+
+use domain::{hash::Hash, merkle::Frontier};
+use futures::try_join;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    activity,
+    backoff::{Backoff, Tries, persist},
+    change::StreamChange,
+    decode::{self, Decoded, events_by_stream},
+    digest::{Digest, digest},
+    documents::{Generation, Position},
+    error::{FollowError, RebuildError, RepairError},
+    follower::Deps,
+    ledger_key::{LedgerKey, TreeHead},
+    store::Applied,
+    tail::{Tail, Verified},
+};
+
+/// Records read and applied at once: larger writes gain little and hold more in memory.
+const BATCH: usize = 1_000;
+
+/// Batches read and verified ahead of the one that is applied.
+const READ_AHEAD: usize = 2;
+
+/// Records that a generation may lack when it begins to serve. Its follower brings them in one
+/// batch, within its next read of the ledger.
+const CAUGHT_UP: u64 = 200;
+
+/// Checkpoints read up to at most, each taken after the one before was reached. Where so many
+/// do not end within [`CAUGHT_UP`] of the ledger's end, records come faster than they are applied.
+const MAX_ROUNDS: u32 = 100;
+
+/// How long one read waits for a record that the checkpoint says is there.
+const READ_WAIT: Duration = Duration::from_secs(2);
+
+/// Such reads in a row that may be empty: a replica of the audit service may be a little behind
+/// the one that gave the checkpoint.
+const MAX_EMPTY_READS: u32 = 5;
+
+/// Between two lines of progress in the log.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// What a rebuild made.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The new generation, which serves now.
+    pub generation: u32,
+    /// Records read and verified.
+    pub records: u64,
+    /// Events of patients among them.
+    pub events: u64,
+    /// Patients in the new generation, tombstones included.
+    pub patients: u64,
+    /// Tests in the new generation, tombstones included.
+    pub tests: u64,
+    /// Digest of the new generation when it began to serve.
+    pub digest: Hash,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Makes a new generation from the ledger's first record on, and lets it serve.
+///
+/// Every link of the chain is checked, and the Merkle root of what was read is compared with
+/// that of a signed checkpoint at the very size where reading ends. On any failure, and on
+/// `shutdown`, the new generation is dropped and the old one goes on serving. The old one is
+/// kept in any case.
+pub async fn rebuild(deps: &Deps, shutdown: &CancellationToken) -> Result<Summary, RebuildError> {
+    let key = persist("asking for the ledger's key", || deps.ledger_key()).await?;
+    let generation = persist("making a generation", || async {
+        deps.store.create().await.map_err(FollowError::from)
+    })
+    .await?;
+    tracing::info!(generation = generation.0, "rebuilding");
+    let mut build = Build::new(deps, key, generation);
+    let result = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Err(RebuildError::Interrupted),
+        result = build.run() => result,
+    };
+    match result {
+        Ok(summary) => Ok(summary),
+        Err(error) => {
+            // One that stays is never served and is dropped by hand.
+            if let Err(error) = deps.store.drop_generation(generation).await {
+                tracing::warn!(generation = generation.0, %error, "unfinished generation is left");
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Build<'a> {
+    deps: &'a Deps,
+    key: LedgerKey,
+    generation: Generation,
+    started: Instant,
+    reported: Instant,
+    records: u64,
+    events: u64,
+}
+
+impl<'a> Build<'a> {
+    fn new(deps: &'a Deps, key: LedgerKey, generation: Generation) -> Self {
+        let started = Instant::now();
+        Self { deps, key, generation, started, reported: started, records: 0, events: 0 }
+    }
+
+    async fn run(&mut self) -> Result<Summary, RebuildError> {
+        let tail = Tail::resume(self.deps.audit.clone(), self.key.origin().clone(), None);
+        let mut reader = Reader { tail, frontier: Frontier::default() };
+        let mut backoff = Backoff::default();
+        for _ in 0..MAX_ROUNDS {
+            let head = self.head().await?;
+            let Some(behind) = head.size.checked_sub(reader.frontier.size()) else {
+                // Of a replica that is behind the one before.
+                backoff.wait().await;
+                continue;
+            };
+            reader = self.round(reader, head).await?;
+            if behind <= CAUGHT_UP {
+                return self.finish().await;
+            }
+        }
+        Err(RebuildError::NotCaughtUp)
+    }
+
+    /// The ledger's end, as its own signature has it.
+    async fn head(&self) -> Result<TreeHead, RebuildError> {
+        let checkpoint = persist("asking for a checkpoint", || async {
+            self.deps.audit.checkpoint().await.map_err(FollowError::from)
+        });
+        Ok(self.key.open(&checkpoint.await?)?)
+    }
+
+    /// Reads and applies up to a checkpoint, and compares with it.
+    async fn round(&mut self, reader: Reader, head: TreeHead) -> Result<Reader, RebuildError> {
+        let (batches, mut ready) = mpsc::channel(READ_AHEAD);
+        let reading = tokio::spawn(reader.read_to(head.size, batches));
+        while let Some(batch) = ready.recv().await {
+            self.apply(batch).await?;
+            self.report(head.size);
+        }
+        let reader = reading.await.map_err(|_| RebuildError::Interrupted)??;
+        if reader.frontier.root() != head.root {
+            return Err(RebuildError::Root { size: head.size });
+        }
+        Ok(reader)
+    }
+
+    async fn apply(&mut self, batch: Batch) -> Result<(), RebuildError> {
+        let Deps { store, audit, ring, .. } = self.deps;
+        let generation = self.generation;
+        let activity: Vec<_> =
+            batch.records.iter().map(|verified| activity::of_record(&verified.record)).collect();
+        let events = events_by_stream(batch.records);
+        let streams = persist("decrypting events", || async {
+            decode::changes(audit, ring, &events).await.map_err(FollowError::Decode)
+        })
+        .await?;
+        let streams =
+            streams.into_iter().collect::<Result<Vec<_>, _>>().map_err(FollowError::from)?;
+        let (seqs, changes): (Vec<u64>, Vec<StreamChange>) =
+            streams.into_iter().map(|Decoded { seq, change }| (seq, change)).unzip();
+        let (applied, ()) = try_join!(
+            persist("applying events", || async {
+                if changes.is_empty() {
+                    return Ok(Vec::new());
+                }
+                store.apply(generation, &changes).await.map_err(FollowError::from)
+            }),
+            persist("writing activity", || async {
+                store.write_activity(generation, &activity).await.map_err(FollowError::from)
+            }),
+        )?;
+        for (seq, applied) in seqs.into_iter().zip(applied) {
+            if let Applied::Gap { at } = applied {
+                // Everything before was applied in order, so nothing is there to repair from.
+                let source = RepairError::StillBehind { at };
+                return Err(FollowError::Repair { seq, source }.into());
+            }
+        }
+        persist("writing the position", || async {
+            store.set_position(generation, &batch.position).await.map_err(FollowError::from)
+        })
+        .await?;
+        self.records = batch.position.next_seq;
+        self.events += events.len() as u64;
+        Ok(())
+    }
+
+    async fn finish(&self) -> Result<Summary, RebuildError> {
+        let Deps { store, .. } = self.deps;
+        let Digest { hash, patients, tests } = persist("reading for the digest", || async {
+            digest(store.as_ref(), self.generation).await.map_err(FollowError::from)
+        })
+        .await?;
+        persist("letting the generation serve", || async {
+            store.activate(self.generation).await.map_err(FollowError::from)
+        })
+        .await?;
+        let Self { records, events, .. } = *self;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let generation = self.generation.0;
+        tracing::info!(generation, records, events, patients, seconds, "rebuilt, and serving");
+        Ok(Summary { generation, records, events, patients, tests, digest: hash, seconds })
+    }
+
+    fn report(&mut self, of: u64) {
+        if self.reported.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.reported = Instant::now();
+        let seconds = self.started.elapsed().as_secs().max(1);
+        let records = self.records;
+        tracing::info!(records, of, records_per_second = records / seconds, "rebuilding");
+    }
+}
+
+/// Records that follow from all before them, and the place after them.
+struct Batch {
+    records: Vec<Verified>,
+    position: Position,
+}
+
+/// Reads ahead of what is applied.
+struct Reader {
+    tail: Tail,
+    frontier: Frontier,
+}
+
+impl Reader {
+    async fn read_to(
+        mut self,
+        size: u64,
+        batches: mpsc::Sender<Batch>,
+    ) -> Result<Self, RebuildError> {
+        let mut empty_reads = 0;
+        while self.frontier.size() < size {
+            let left = usize::try_from(size - self.frontier.size()).unwrap_or(BATCH);
+            let mut tries = Tries::of("reading the ledger");
+            let records = loop {
+                match self.tail.next(left.min(BATCH), READ_WAIT).await {
+                    Ok(records) => break records,
+                    Err(error) => tries.again(FollowError::from(error)).await?,
+                }
+            };
+            let Some(position) = self.tail.position().filter(|_| !records.is_empty()) else {
+                empty_reads += 1;
+                if empty_reads > MAX_EMPTY_READS {
+                    return Err(RebuildError::Size { read: self.frontier.size(), size });
+                }
+                continue;
+            };
+            empty_reads = 0;
+            for verified in &records {
+                self.frontier.push(verified.hash);
+            }
+            if batches.send(Batch { records, position }).await.is_err() {
+                return Err(RebuildError::Interrupted);
+            }
+        }
+        Ok(self)
+    }
+}

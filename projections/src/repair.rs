@@ -1,0 +1,50 @@
+//! Closing a gap in one stream of the read models from the ledger.
+
+use std::sync::Arc;
+
+use audit_client::AuditClient;
+use domain::ids::PatientId;
+
+use crate::{
+    decode::load_change,
+    documents::Generation,
+    error::RepairError,
+    key_ring::KeyRing,
+    store::{Applied, ProjectionStore},
+};
+
+/// Loads for one gap at most. Others write the same stream meanwhile, but only forward, so one
+/// is enough unless documents are deleted by hand.
+const MAX_REPAIRS: u32 = 3;
+
+/// Loads what a stream misses and applies it.
+pub(crate) struct Repairer {
+    store: Arc<dyn ProjectionStore>,
+    audit: AuditClient,
+    ring: KeyRing,
+}
+
+impl Repairer {
+    pub(crate) fn new(store: Arc<dyn ProjectionStore>, audit: AuditClient, ring: KeyRing) -> Self {
+        Self { store, audit, ring }
+    }
+
+    /// Applies everything that the ledger holds of the stream after version `at`.
+    pub(crate) async fn repair(
+        &self,
+        generation: Generation,
+        patient: PatientId,
+        mut at: u64,
+    ) -> Result<(), RepairError> {
+        for _ in 0..MAX_REPAIRS {
+            let change = load_change(&self.audit, &self.ring, patient, at).await?;
+            let results = self.store.apply(generation, std::slice::from_ref(&change)).await?;
+            let Some(Applied::Gap { at: now }) = results.first() else {
+                tracing::info!(from = at, to = change.to, "a stream was repaired");
+                return Ok(());
+            };
+            at = *now;
+        }
+        Err(RepairError::StillBehind { at })
+    }
+}

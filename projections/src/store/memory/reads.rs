@@ -1,0 +1,108 @@
+//! Reading the maps.
+
+use std::ops::Bound;
+
+use async_trait::async_trait;
+use domain::{
+    ids::{PatientId, TestId},
+    search::SearchCriteria,
+};
+
+use super::MemoryStore;
+use crate::{
+    documents::{ActivityDoc, Generation, PatientDoc, PatientState, TestDoc},
+    store::{ReadModels, StoreError},
+};
+
+fn after<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+#[async_trait]
+impl ReadModels for MemoryStore {
+    async fn patient(
+        &self,
+        generation: Generation,
+        id: PatientId,
+    ) -> Result<Option<PatientDoc>, StoreError> {
+        self.read(generation, |models| models.patients.get(&id).cloned())
+    }
+
+    async fn test(
+        &self,
+        generation: Generation,
+        patient: PatientId,
+        id: TestId,
+    ) -> Result<Option<TestDoc>, StoreError> {
+        self.read(generation, |models| {
+            models.tests.get(&id).filter(|test| test.patient == patient).cloned()
+        })
+    }
+
+    async fn tests(
+        &self,
+        generation: Generation,
+        patient: PatientId,
+    ) -> Result<Vec<TestDoc>, StoreError> {
+        self.read(generation, |models| {
+            let of_patient = models.tests.values().filter(|test| test.patient == patient);
+            let mut tests: Vec<TestDoc> =
+                of_patient.filter(|test| test.current.is_some()).cloned().collect();
+            tests.sort_by_key(|test| test.first);
+            tests
+        })
+    }
+
+    async fn search(
+        &self,
+        generation: Generation,
+        criteria: &SearchCriteria,
+        last: Option<PatientId>,
+        limit: usize,
+    ) -> Result<Vec<PatientDoc>, StoreError> {
+        let matches = |document: &PatientDoc| match &document.state {
+            PatientState::Active { current, .. } => criteria.matches(document.id, &current.content),
+            PatientState::Removed | PatientState::Erased => false,
+        };
+        self.read(generation, |models| {
+            let found = models.patients.range(after(last)).map(|(_, document)| document);
+            found.filter(|document| matches(document)).take(limit).cloned().collect()
+        })
+    }
+
+    async fn scan_patients(
+        &self,
+        generation: Generation,
+        last: Option<PatientId>,
+        limit: usize,
+    ) -> Result<Vec<PatientDoc>, StoreError> {
+        self.read(generation, |models| {
+            models.patients.range(after(last)).take(limit).map(|(_, it)| it.clone()).collect()
+        })
+    }
+
+    async fn scan_tests(
+        &self,
+        generation: Generation,
+        last: Option<TestId>,
+        limit: usize,
+    ) -> Result<Vec<TestDoc>, StoreError> {
+        self.read(generation, |models| {
+            models.tests.range(after(last)).take(limit).map(|(_, it)| it.clone()).collect()
+        })
+    }
+
+    async fn activity(
+        &self,
+        generation: Generation,
+        patient: PatientId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<ActivityDoc>, StoreError> {
+        self.read(generation, |models| {
+            let below = models.activity.range(..before.unwrap_or(u64::MAX)).rev();
+            let of_patient = below.map(|(_, it)| it).filter(|it| it.patients.contains(&patient));
+            of_patient.take(limit).cloned().collect()
+        })
+    }
+}

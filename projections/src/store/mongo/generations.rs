@@ -1,0 +1,180 @@
+//! Making and choosing generations: one small document that is changed by compare-and-set.
+
+use async_trait::async_trait;
+use mongodb::{
+    IndexModel,
+    bson::{self, Document, doc, rawdoc},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    META, MongoStore, activity,
+    apply::position_id,
+    command::{Statement, encode},
+    failure, patients, stored, tests, within,
+};
+use crate::{
+    documents::Generation,
+    store::{Generations, StoreError},
+};
+
+/// `_id` of the document in `meta`.
+const POINTER: &str = "generations";
+
+/// Times that a new generation's number is tried for; each failure is another's success.
+const MAX_TRIES: usize = 5;
+
+/// Members that patients are searched by. With `_id` behind, equal values come in the order of
+/// the pages. Neither sparse nor partial: Cosmos DB takes no such index.
+const SEARCHED: [&str; 6] =
+    ["insuranceNumber", "lastName", "fullName", "preferredContactNumber", "firstName", "birthDay"];
+
+/// Which generations exist.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Pointer {
+    serving: u32,
+    /// The highest number ever made; numbers are not used again.
+    highest: u32,
+    list: Vec<u32>,
+}
+
+impl Pointer {
+    pub(super) fn lists(&self, generation: Generation) -> bool {
+        self.list.contains(&generation.0)
+    }
+}
+
+impl MongoStore {
+    pub(super) async fn pointer(&self) -> Result<Option<Pointer>, StoreError> {
+        let found = self.collection(META).find_one(doc! { "_id": POINTER }).await;
+        let document = found.map_err(|error| failure::unavailable(&error))?;
+        document.map(|document| stored::decode("meta", &document)).transpose()
+    }
+
+    /// The pointer; a new store gets generation 1 first. Of processes that do so at once, one
+    /// inserts the document and all make the same collections.
+    async fn pointer_or_first(&self) -> Result<Pointer, StoreError> {
+        if let Some(pointer) = self.pointer().await? {
+            return Ok(pointer);
+        }
+        self.make_collections(Generation(1)).await?;
+        let first = Pointer { serving: 1, highest: 1, list: vec![1] };
+        let insert = rawdoc! { "$setOnInsert": encode(&first)? };
+        let q = rawdoc! { "_id": POINTER };
+        self.update(META, &[Statement { q, u: insert, upsert: true, multi: false }]).await?;
+        self.pointer().await?.ok_or_else(failure::driver)
+    }
+
+    /// Changes the pointer where it is as `filter` says; whether it was.
+    async fn set_pointer(&self, mut filter: Document, set: Document) -> Result<bool, StoreError> {
+        filter.insert("_id", POINTER);
+        let convert = |document: &Document| {
+            bson::RawDocumentBuf::try_from(document).map_err(|_| failure::driver())
+        };
+        let (q, u) = (convert(&filter)?, convert(&set)?);
+        let statement = Statement { q, u, upsert: false, multi: false };
+        Ok(self.update(META, &[statement]).await?.written > 0)
+    }
+
+    async fn make_collections(&self, generation: Generation) -> Result<(), StoreError> {
+        let searched = SEARCHED.map(|member| index(doc! { member: 1, "_id": 1 }));
+        let plans = [
+            (patients(generation), searched.to_vec()),
+            (tests(generation), vec![index(doc! { "patientId": 1, "first": 1 })]),
+            (activity(generation), vec![index(doc! { "patients": 1, "_id": -1 })]),
+        ];
+        for (collection, indexes) in plans {
+            let made = self.collection(&collection).create_indexes(indexes).await;
+            made.map_err(|error| failure::unavailable(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Drops collections of generations that are listed no more: of the one just dropped, and
+    /// what a crash or a writer that came too late left of others.
+    async fn sweep(&self) -> Result<(), StoreError> {
+        // The names first: whatever is made after that is not among them.
+        let names = self.database.list_collection_names().await;
+        let names = names.map_err(|error| failure::unavailable(&error))?;
+        let Some(pointer) = self.pointer().await? else { return Ok(()) };
+        for name in names {
+            let dropped = generation_of(&name)
+                .is_some_and(|it| it.0 <= pointer.highest && !pointer.lists(it));
+            if dropped {
+                let gone = self.collection(&name).drop().await;
+                gone.map_err(|error| failure::unavailable(&error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn index(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).build()
+}
+
+/// The generation that a collection belongs to.
+fn generation_of(collection: &str) -> Option<Generation> {
+    let (kind, number) = collection.rsplit_once("_g")?;
+    let number = number.parse().ok()?;
+    ["patients", "tests", "activity"].contains(&kind).then_some(Generation(number))
+}
+
+#[async_trait]
+impl Generations for MongoStore {
+    async fn serving(&self) -> Result<Generation, StoreError> {
+        within(async { Ok(Generation(self.pointer_or_first().await?.serving)) }).await
+    }
+
+    async fn list(&self) -> Result<Vec<Generation>, StoreError> {
+        within(async {
+            let mut list = self.pointer().await?.map(|pointer| pointer.list).unwrap_or_default();
+            list.sort_unstable();
+            Ok(list.into_iter().map(Generation).collect())
+        })
+        .await
+    }
+
+    async fn create(&self) -> Result<Generation, StoreError> {
+        within(async {
+            for _ in 0..MAX_TRIES {
+                let highest = self.pointer_or_first().await?.highest;
+                let next = Generation(highest + 1);
+                // Before it is listed, so that a crash never leaves one without its indexes.
+                self.make_collections(next).await?;
+                let set = doc! { "$set": { "highest": next.0 }, "$push": { "list": next.0 } };
+                if self.set_pointer(doc! { "highest": highest }, set).await? {
+                    self.sweep().await?;
+                    return Ok(next);
+                }
+            }
+            Err(failure::contention(MAX_TRIES))
+        })
+        .await
+    }
+
+    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
+        within(async {
+            let set = doc! { "$set": { "serving": generation.0 } };
+            let listed = self.set_pointer(doc! { "list": generation.0 }, set).await?;
+            if listed { Ok(()) } else { Err(StoreError::Generation(generation.0)) }
+        })
+        .await
+    }
+
+    async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        within(async {
+            let Generation(number) = generation;
+            let filter = doc! { "list": number, "serving": { "$ne": number } };
+            if !self.set_pointer(filter, doc! { "$pull": { "list": number } }).await? {
+                return Err(StoreError::Generation(number));
+            }
+            self.known_generations().remove(&number);
+            self.sweep().await?;
+            let position = doc! { "_id": position_id(generation) };
+            let gone = self.collection(META).delete_one(position).await;
+            gone.map(|_| ()).map_err(|error| failure::unavailable(&error))
+        })
+        .await
+    }
+}

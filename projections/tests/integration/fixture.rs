@@ -1,0 +1,218 @@
+//! A ledger, empty read models and keys, and what happens to patients in them.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    content::{PatientContent, TestContent},
+    event::Event,
+    ids::{PatientId, TestId},
+    patient::Patient,
+    record::Record,
+    time::Timestamp,
+};
+use projections::{
+    applier::Applier,
+    change::StreamChange,
+    documents::{Generation, PatientState},
+    follower::{self, Deps, Progress},
+    history,
+    key_ring::{DataKey, KeyRing, kek::Kek, memory::MemoryKeys},
+    store::{Generations, ProjectionStore, ReadModels, memory::MemoryStore},
+};
+use runtime::health::{Component, Readiness};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::ledger::FakeLedger;
+
+/// Long enough for a slow machine, short enough to end a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Fixture {
+    pub(crate) ledger: FakeLedger,
+    pub(crate) store: MemoryStore,
+    pub(crate) ring: KeyRing,
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        Self { ledger: FakeLedger::start().await, store: MemoryStore::default(), ring: ring() }
+    }
+
+    pub(crate) fn deps(&self) -> Deps {
+        Deps {
+            store: Arc::new(self.store.clone()),
+            audit: self.ledger.client(),
+            ring: self.ring.clone(),
+            ledger_key: None,
+            clock: || Timestamp::from_millis(0),
+        }
+    }
+
+    pub(crate) fn applier(&self) -> Applier {
+        let store: Arc<dyn ProjectionStore> = Arc::new(self.store.clone());
+        Applier::start(store, self.ledger.client(), self.ring.clone())
+    }
+
+    /// A patient with a key, who is in the ledger as soon as something happens to her.
+    pub(crate) async fn patient(&self) -> Somebody<'_> {
+        let key = self.ring.fresh().await.unwrap();
+        Somebody { fixture: self, id: PatientId::new(Uuid::new_v4()), key }
+    }
+
+    /// Three patients and most of what can happen to them, with accesses in between.
+    pub(crate) async fn history(&self) -> [PatientId; 3] {
+        let (one, two, three) = (self.patient().await, self.patient().await, self.patient().await);
+        let (kept, removed) = (TestId::new(Uuid::new_v4()), TestId::new(Uuid::new_v4()));
+        one.registered("Ada");
+        two.registered("Grace");
+        self.ledger.read(one.id);
+        one.recorded(kept);
+        one.recorded(removed);
+        two.amended("Hopper");
+        self.ledger.search(&one.key, vec![one.id, two.id]);
+        one.happens(&Event::TestRemoved { test: removed });
+        one.happens(&Event::TestAmended { test: kept, content: test("second") });
+        three.registered("Emmy");
+        three.recorded(TestId::new(Uuid::new_v4()));
+        self.ledger.refusal();
+        three.happens(&Event::PatientRemoved);
+        [one.id, two.id, three.id]
+    }
+
+    pub(crate) fn follow(&self) -> Following {
+        follow(self.deps())
+    }
+
+    pub(crate) async fn serving(&self) -> Generation {
+        self.store.serving().await.unwrap()
+    }
+
+    /// Checks that a generation holds of a patient what the ledger says.
+    #[track_caller]
+    pub(crate) fn is_live(
+        &self,
+        generation: Generation,
+        patient: PatientId,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let audit = self.ledger.client();
+            let history = history::load(&audit, &self.ring, patient).await.unwrap();
+            let stored = self.store.patient(generation, patient).await.unwrap();
+            let stored = stored.unwrap_or_else(|| panic!("no patient, from {caller}"));
+            assert_eq!(stored.version, history.state.version, "from {caller}");
+            let shown = match stored.state {
+                PatientState::Active { current, .. } => Some(current.content),
+                PatientState::Removed | PatientState::Erased => None,
+            };
+            let view = history.state.view(patient).map(|view| view.content);
+            assert_eq!(shown, view, "from {caller}");
+            let tests = self.store.tests(generation, patient).await.unwrap();
+            let tests: Vec<_> = tests
+                .into_iter()
+                .map(|test| (test.id, test.current.map(|current| current.content)))
+                .collect();
+            assert_eq!(tests, tests_of(&history.state, patient), "from {caller}");
+        }
+    }
+}
+
+fn tests_of(state: &Patient, patient: PatientId) -> Vec<(TestId, Option<TestContent>)> {
+    state.test_views(patient).into_iter().map(|view| (view.id, Some(view.content))).collect()
+}
+
+pub(crate) fn follow(deps: Deps) -> Following {
+    let component = Readiness::default().component("follower");
+    let shutdown = CancellationToken::new();
+    let (sender, progress) = watch::channel(Progress::default());
+    let following = follower::follow(deps, sender, shutdown.clone(), component.clone());
+    Following { progress, shutdown, component, task: tokio::spawn(following) }
+}
+
+pub(crate) fn ring() -> KeyRing {
+    KeyRing::new(Arc::new(MemoryKeys::default()), Kek::new(Zeroizing::new([7; 32])))
+}
+
+/// A patient to whom things happen in the ledger alone.
+pub(crate) struct Somebody<'a> {
+    fixture: &'a Fixture,
+    pub(crate) id: PatientId,
+    pub(crate) key: DataKey,
+}
+
+impl Somebody<'_> {
+    pub(crate) fn happens(&self, event: &Event) -> Record {
+        self.fixture.ledger.event(self.id, &self.key, event)
+    }
+
+    pub(crate) fn registered(&self, name: &str) -> Record {
+        self.happens(&Event::PatientRegistered(person(name)))
+    }
+
+    pub(crate) fn amended(&self, name: &str) -> Record {
+        self.happens(&Event::PatientAmended(person(name)))
+    }
+
+    pub(crate) fn recorded(&self, id: TestId) -> Record {
+        self.happens(&Event::TestRecorded { test: id, content: test("first") })
+    }
+
+    /// The change that some of her records come to.
+    pub(crate) async fn change(&self, from: u64, to: u64) -> StreamChange {
+        let audit = self.fixture.ledger.client();
+        let mut history =
+            history::load_from(&audit, &self.fixture.ring, self.id, from).await.unwrap();
+        history.events.retain(|recorded| recorded.version <= to);
+        StreamChange::fold(self.id, Some(self.key.kid()), &history.events).unwrap()
+    }
+}
+
+pub(crate) fn person(name: &str) -> PatientContent {
+    let body = json!({
+        "firstName": name, "gender": "female", "dateOfBirth": "1900-01-01", "postCode": "3050",
+    });
+    PatientContent::from_create(body.as_object().unwrap()).unwrap()
+}
+
+pub(crate) fn test(reference: &str) -> TestContent {
+    let body = json!({ "performer": "lab", "orderReference": reference, "observations": [] });
+    TestContent::from_create(body.as_object().unwrap()).unwrap()
+}
+
+/// A follower at work.
+pub(crate) struct Following {
+    progress: watch::Receiver<Progress>,
+    shutdown: CancellationToken,
+    component: Component,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Waits until it is at a position of a generation.
+    pub(crate) async fn reaches(&mut self, generation: Generation, next_seq: u64) {
+        let there = |progress: &Progress| {
+            progress.generation == generation.0 && progress.next_seq >= next_seq
+        };
+        let reached = self.progress.wait_for(there);
+        tokio::time::timeout(PATIENCE, reached).await.expect("it gets there").unwrap();
+        assert!(self.component.is_ready());
+    }
+
+    /// Waits until it has stopped for good, and says where.
+    pub(crate) async fn stops(self) -> u64 {
+        let Self { progress, component, task, .. } = self;
+        tokio::time::timeout(PATIENCE, task).await.expect("it stops").unwrap();
+        assert!(!component.is_ready());
+        progress.borrow().stopped_at.expect("it names the record")
+    }
+
+    /// Ends it as a shutdown does.
+    pub(crate) async fn end(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap();
+    }
+}

@@ -1,0 +1,232 @@
+//! The follower brings what is missing, and stops rather than skip.
+
+use std::time::Duration;
+
+use domain::{event::Event, ids::TestId, record::RecordType};
+use projections::{
+    documents::{Generation, PatientState},
+    store::{Generations, ReadModels, WriteModels, memory::Fault},
+    tail::Tail,
+};
+use uuid::Uuid;
+
+use crate::{
+    fixture::{Fixture, follow, ring},
+    ledger::FakeLedger,
+};
+
+#[tokio::test]
+async fn it_brings_what_nobody_applied_and_the_activity_of_every_record() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    following.reaches(generation, fixture.ledger.size()).await;
+    for patient in patients {
+        fixture.is_live(generation, patient).await;
+    }
+    let activity = fixture.store.activity(generation, patients[1], None, 10).await.unwrap();
+    let types: Vec<_> = activity.iter().map(|document| document.record_type).collect();
+    let expected =
+        [RecordType::PatientsSearched, RecordType::PatientAmended, RecordType::PatientRegistered];
+    assert_eq!(types, expected, "a search discloses the patients that it returned");
+    following.end().await;
+}
+
+#[tokio::test]
+async fn it_waits_for_new_records() {
+    let fixture = Fixture::new().await;
+    let patient = fixture.patient().await;
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    following.reaches(generation, 0).await;
+    patient.registered("Ada");
+    following.reaches(generation, 1).await;
+    fixture.is_live(generation, patient.id).await;
+    following.end().await;
+}
+
+#[tokio::test]
+async fn what_is_applied_already_needs_no_key() {
+    let fixture = Fixture::new().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    let generation = fixture.serving().await;
+    fixture.applier().apply(generation, patient.change(1, 1).await).await.unwrap();
+    let mut deps = fixture.deps();
+    deps.ring = ring();
+    let mut following = follow(deps);
+    following.reaches(generation, 1).await;
+    following.end().await;
+}
+
+#[tokio::test]
+async fn failures_of_ledger_and_store_are_waited_out() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    let generation = fixture.serving().await;
+    fixture.ledger.fail(3);
+    fixture.store.fail_reads(2);
+    fixture.store.fail_applies(Fault::Before, 2);
+    fixture.store.fail_applies(Fault::TestsOnly, 1);
+    fixture.store.fail_applies(Fault::After, 1);
+    let mut following = fixture.follow();
+    following.reaches(generation, fixture.ledger.size()).await;
+    for patient in patients {
+        fixture.is_live(generation, patient).await;
+    }
+    following.end().await;
+}
+
+#[tokio::test]
+async fn one_that_died_between_writes_is_completed_by_the_next() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    let generation = fixture.serving().await;
+    // Tests are written, the patients are not, and then nothing more happens.
+    fixture.store.fail_applies(Fault::TestsOnly, 1);
+    fixture.store.fail_applies(Fault::Hang, 1);
+    let following = fixture.follow();
+    while fixture.store.tests(generation, patients[0]).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    following.end().await;
+    assert_eq!(fixture.store.position(generation).await.unwrap(), None);
+
+    let mut following = fixture.follow();
+    following.reaches(generation, fixture.ledger.size()).await;
+    for patient in patients {
+        fixture.is_live(generation, patient).await;
+    }
+    following.end().await;
+}
+
+async fn check_stops(tamper: impl FnOnce(&mut Vec<String>), seq: u64) {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let generation = fixture.serving().await;
+    fixture.ledger.tamper(tamper);
+    assert_eq!(fixture.follow().stops().await, seq);
+    // What stands before the bad record is whole, and nothing after it was followed.
+    let position = fixture.store.position(generation).await.unwrap();
+    assert_eq!(position.map_or(0, |position| position.next_seq), seq);
+}
+
+#[tokio::test]
+async fn a_changed_byte_stops_it_at_the_record_after() {
+    // The changed record still reads as a record; the next one's `prev` gives it away.
+    check_stops(|lines| lines[4] = lines[4].replace("192.0.2.7", "192.0.2.8"), 5).await;
+}
+
+#[tokio::test]
+async fn a_record_that_is_none_stops_it() {
+    check_stops(|lines| lines[4] = lines[4].replace("\"v\":1", "\"v\":2"), 4).await;
+    check_stops(|lines| lines[4] = lines[4].replace("\"v\":1", "\"v\": 1"), 4).await;
+    check_stops(|lines| lines[4].truncate(100), 4).await;
+    check_stops(|lines| lines[0].clear(), 0).await;
+}
+
+#[tokio::test]
+async fn a_removed_record_stops_it() {
+    check_stops(|lines| drop(lines.remove(4)), 4).await;
+}
+
+#[tokio::test]
+async fn an_inserted_record_stops_it() {
+    check_stops(|lines| lines.insert(4, lines[3].clone()), 4).await;
+}
+
+#[tokio::test]
+async fn swapped_records_stop_it() {
+    check_stops(|lines| lines.swap(6, 7), 6).await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_cut_off_stops_it() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    let size = fixture.ledger.size();
+    following.reaches(generation, size).await;
+    fixture.ledger.tamper(|lines| lines.truncate(5));
+    assert_eq!(following.stops().await, size - 1);
+}
+
+#[tokio::test]
+async fn a_ledger_whose_end_was_rewritten_stops_it() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    let size = fixture.ledger.size();
+    following.reaches(generation, size).await;
+    fixture.ledger.tamper(|lines| {
+        let last = lines.last_mut().unwrap();
+        *last = last.replace("192.0.2.7", "192.0.2.8");
+    });
+    assert_eq!(following.stops().await, size - 1);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_decrypted_stops_it() {
+    let fixture = Fixture::new().await;
+    let (one, two) = (fixture.patient().await, fixture.patient().await);
+    one.registered("Ada");
+    let lost = two.registered("Grace");
+    one.amended("Lovelace");
+    fixture.ring.destroy(two.key.kid()).await.unwrap();
+    assert_eq!(fixture.follow().stops().await, lost.seq);
+    let generation = fixture.serving().await;
+    assert_eq!(fixture.store.position(generation).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_key_that_an_erasure_destroyed_is_excused_by_it() {
+    let fixture = Fixture::new().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    patient.recorded(TestId::new(Uuid::new_v4()));
+    patient.happens(&Event::PatientErased);
+    fixture.ring.destroy(patient.key.kid()).await.unwrap();
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    following.reaches(generation, 3).await;
+    let stored = fixture.store.patient(generation, patient.id).await.unwrap().unwrap();
+    assert_eq!((stored.version, stored.state), (3, PatientState::Erased));
+    following.end().await;
+}
+
+#[tokio::test]
+async fn a_gap_below_its_position_is_repaired_from_the_ledger() {
+    let fixture = Fixture::new().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    let mut tail = Tail::resume(fixture.ledger.client(), FakeLedger::origin(), None);
+    tail.next(1, Duration::ZERO).await.unwrap();
+    // A position without the documents that it stands for.
+    let generation = fixture.serving().await;
+    fixture.store.set_position(generation, &tail.position().unwrap()).await.unwrap();
+    patient.amended("Lovelace");
+    let mut following = fixture.follow();
+    following.reaches(generation, 2).await;
+    fixture.is_live(generation, patient.id).await;
+    following.end().await;
+}
+
+#[tokio::test]
+async fn it_follows_into_the_generation_that_serves() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    let first = fixture.serving().await;
+    let mut following = fixture.follow();
+    following.reaches(first, fixture.ledger.size()).await;
+    let second = fixture.store.create().await.unwrap();
+    fixture.store.activate(second).await.unwrap();
+    following.reaches(second, fixture.ledger.size()).await;
+    assert_eq!(second, Generation(2));
+    for patient in patients {
+        fixture.is_live(second, patient).await;
+    }
+    following.end().await;
+}

@@ -1,0 +1,264 @@
+//! A ledger that speaks the audit service's read routes and lets tests change what it holds.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use audit_client::{AuditClient, Options};
+use axum::{
+    Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use domain::{
+    actor::{Actor, ActorKind, Outcome, Purpose},
+    chain::Link,
+    event::{Event, SCHEMA},
+    hash::Hash,
+    ids::{Name, ObjectRef, PatientId, Stream},
+    merkle::Frontier,
+    record::{Record, RecordType},
+    time::Timestamp,
+    wire::Proposal,
+};
+use projections::{key_ring::DataKey, ledger_key::LedgerKey, sealing};
+use runtime::secrets::Secret;
+use signed_note::{Note, StandardSigner};
+use tlog_tiles::Checkpoint;
+use tokio::net::TcpListener;
+
+/// A key pair of the documentation of `golang.org/x/mod/sumdb/note`.
+const SIGNER: &str =
+    "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
+const VERIFIER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+const OTHER_VERIFIER: &str = "PeterNeumann+0878cf9d+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+const ORIGIN: &str = "PeterNeumann";
+
+/// When the first record of every test was made; each later one is a millisecond younger.
+const BEGINNING: i64 = 1_790_000_000_000;
+
+#[derive(Clone)]
+pub(crate) struct FakeLedger {
+    inner: Arc<Mutex<Inner>>,
+    url: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    lines: Vec<String>,
+    link: Option<Link>,
+    versions: HashMap<PatientId, u64>,
+    /// Requests that are answered 503 before one is answered well.
+    failing: usize,
+    signed_root: Option<Hash>,
+}
+
+impl Inner {
+    fn root(&self) -> Hash {
+        let mut frontier = Frontier::default();
+        self.lines.iter().for_each(|line| frontier.push(Hash::of_line(line)));
+        frontier.root()
+    }
+}
+
+impl FakeLedger {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let ledger = Self { inner: Arc::default(), url };
+        let app = Router::new()
+            .route("/records", get(records))
+            .route("/records/{seq}", get(record))
+            .route("/streams/patient/{id}/records", get(stream))
+            .route("/checkpoint", get(checkpoint))
+            .route("/key", get(async || VERIFIER))
+            .with_state(ledger.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        ledger
+    }
+
+    pub(crate) fn client(&self) -> AuditClient {
+        AuditClient::start(Options::new(self.url.as_str(), Secret::new(*b"service key")))
+    }
+
+    pub(crate) fn origin() -> Name {
+        ORIGIN.parse().unwrap()
+    }
+
+    /// The key of somebody else, under the same name.
+    pub(crate) fn other_key() -> LedgerKey {
+        OTHER_VERIFIER.parse().unwrap()
+    }
+
+    pub(crate) fn root(&self) -> Hash {
+        self.lock().root()
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.lock().lines.len() as u64
+    }
+
+    /// Appends an event of a patient, sealed under her key, as the next of her stream.
+    pub(crate) fn event(&self, patient: PatientId, key: &DataKey, event: &Event) -> Record {
+        let version = self.lock().versions.get(&patient).copied().unwrap_or(0) + 1;
+        let mut proposal = proposal(event.record_type());
+        proposal.stream = Some(Stream::Patient(patient));
+        proposal.version = Some(version);
+        proposal.object = event.test().map(ObjectRef);
+        proposal.schema = Some(SCHEMA);
+        proposal.data = sealing::seal_event(key, patient, version, event).unwrap();
+        let record = self.append(proposal);
+        self.lock().versions.insert(patient, version);
+        record
+    }
+
+    /// Appends a read of a patient.
+    pub(crate) fn read(&self, patient: PatientId) -> Record {
+        let mut proposal = proposal(RecordType::PatientRead);
+        proposal.stream = Some(Stream::Patient(patient));
+        self.append(proposal)
+    }
+
+    /// Appends a refusal, which concerns no patient.
+    pub(crate) fn refusal(&self) -> Record {
+        let mut proposal = proposal(RecordType::AccessRefused);
+        proposal.outcome = Outcome::Denied;
+        self.append(proposal)
+    }
+
+    /// Appends a search that returned patients.
+    pub(crate) fn search(&self, key: &DataKey, subjects: Vec<PatientId>) -> Record {
+        let mut proposal = proposal(RecordType::PatientsSearched);
+        proposal.subjects = subjects;
+        proposal.data = Some(sealing::seal_search(key, &domain::search::SearchCriteria::default()));
+        self.append(proposal)
+    }
+
+    fn append(&self, proposal: Proposal) -> Record {
+        let mut inner = self.lock();
+        let mut end = inner.link.clone().unwrap_or_else(Link::genesis);
+        let at = Timestamp::from_millis(BEGINNING + i64::try_from(end.next_seq).unwrap());
+        let source = "patient-service".parse().unwrap();
+        let record = proposal.into_record(Self::origin(), source, &end, at);
+        record.check().unwrap();
+        let line = record.to_line();
+        end.advance(&record, Hash::of_line(&line));
+        inner.link = Some(end);
+        inner.lines.push(line);
+        record
+    }
+
+    /// Changes what is stored, as one with access to the store could.
+    pub(crate) fn tamper(&self, change: impl FnOnce(&mut Vec<String>)) {
+        change(&mut self.lock().lines);
+    }
+
+    /// Signs this root from now on.
+    pub(crate) fn sign_root(&self, root: Hash) {
+        self.lock().signed_root = Some(root);
+    }
+
+    /// Fails the next requests.
+    pub(crate) fn fail(&self, times: usize) {
+        self.lock().failing = times;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn answer<T>(&self, answer: impl FnOnce(&Inner) -> T) -> Result<T, StatusCode> {
+        let mut inner = self.lock();
+        if inner.failing > 0 {
+            inner.failing -= 1;
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        Ok(answer(&inner))
+    }
+}
+
+fn proposal(record_type: RecordType) -> Proposal {
+    Proposal {
+        record_type,
+        stream: None,
+        version: None,
+        object: None,
+        subjects: Vec::new(),
+        schema: None,
+        actor: Actor {
+            id: "clinic".parse().unwrap(),
+            kind: ActorKind::Subscription,
+            roles: Vec::new(),
+        },
+        client: Some("192.0.2.7".parse().unwrap()),
+        purpose: Purpose::Treatment,
+        outcome: Outcome::Success,
+        command: None,
+        fresh: false,
+        trace: None,
+        data: None,
+        external: None,
+    }
+}
+
+type Parameters = Query<HashMap<String, u64>>;
+
+async fn records(
+    State(ledger): State<FakeLedger>,
+    Query(parameters): Parameters,
+) -> Result<String, StatusCode> {
+    let parameter = |name| parameters.get(name).copied().unwrap_or(0);
+    let from = parameter("from");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(parameter("wait"));
+    while ledger.size() <= from && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (from, limit) = (usize::try_from(from), usize::try_from(parameter("limit")));
+    ledger.answer(|inner| page(&inner.lines, from.unwrap(), limit.unwrap()))
+}
+
+async fn record(
+    State(ledger): State<FakeLedger>,
+    Path(seq): Path<usize>,
+) -> Result<String, StatusCode> {
+    ledger.answer(|inner| inner.lines.get(seq).cloned())?.ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn stream(
+    State(ledger): State<FakeLedger>,
+    Path(id): Path<String>,
+    Query(parameters): Parameters,
+) -> Result<String, StatusCode> {
+    let stream = Stream::Patient(id.parse().unwrap());
+    let from = parameters["from"];
+    ledger.answer(|inner| {
+        let lines: Vec<String> = inner
+            .lines
+            .iter()
+            .filter(|line| {
+                let position = Record::parse(line).ok().and_then(|record| record.stream_version());
+                position.is_some_and(|(of, version)| of == stream && version >= from)
+            })
+            .cloned()
+            .collect();
+        page(&lines, 0, usize::MAX)
+    })
+}
+
+async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
+    ledger.answer(|inner| {
+        let root = tlog_tiles::Hash(inner.signed_root.unwrap_or_else(|| inner.root()).0);
+        let text = Checkpoint::new(ORIGIN, inner.lines.len() as u64, root, "").unwrap();
+        let mut note = Note::new(&text.to_bytes(), &[]).unwrap();
+        note.add_sigs(&[&StandardSigner::new(SIGNER).unwrap()]).unwrap();
+        String::from_utf8(note.to_bytes()).unwrap()
+    })
+}
+
+fn page(lines: &[String], from: usize, limit: usize) -> String {
+    let page = lines.iter().skip(from).take(limit);
+    page.flat_map(|line| [line.as_str(), "\n"]).collect()
+}

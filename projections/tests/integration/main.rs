@@ -1,0 +1,10 @@
+//! Applying, following and rebuilding, on memory stores and a ledger that tests can tamper with.
+#![allow(clippy::unwrap_used)]
+
+mod applier;
+mod fixture;
+mod follower;
+mod ledger;
+mod rebuild;
+mod spy;
+mod tail;

@@ -1,0 +1,177 @@
+//! A rebuild serves only when all of the ledger is verified and applied.
+
+use domain::hash::Hash;
+use projections::{
+    digest::digest,
+    documents::Generation,
+    error::RebuildError,
+    rebuild::{Summary, rebuild},
+    status,
+    store::{Generations, ReadModels, memory::Fault},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{fixture::Fixture, ledger::FakeLedger};
+
+async fn run(fixture: &Fixture) -> Result<Summary, RebuildError> {
+    rebuild(&fixture.deps(), &CancellationToken::new()).await
+}
+
+/// Follows all of the ledger into the serving generation.
+async fn live(fixture: &Fixture) -> Generation {
+    let generation = fixture.serving().await;
+    let mut following = fixture.follow();
+    following.reaches(generation, fixture.ledger.size()).await;
+    following.end().await;
+    generation
+}
+
+#[tokio::test]
+async fn it_equals_the_live_read_models() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    let first = live(&fixture).await;
+    let summary = run(&fixture).await.unwrap();
+    let second = fixture.serving().await;
+    assert_eq!(summary.generation, second.0);
+    assert_ne!(first, second);
+    assert_eq!((summary.records, summary.events, summary.patients), (13, 10, 3));
+    assert_eq!(summary.digest, digest(&fixture.store, first).await.unwrap().hash);
+    for patient in patients {
+        fixture.is_live(second, patient).await;
+        let activity = |generation| fixture.store.activity(generation, patient, None, 100);
+        assert_eq!(activity(first).await.unwrap(), activity(second).await.unwrap());
+    }
+    // The old generation is kept, and the follower goes on in the new one.
+    assert_eq!(fixture.store.list().await.unwrap(), [first, second]);
+    fixture.ledger.refusal();
+    let mut following = fixture.follow();
+    following.reaches(second, fixture.ledger.size()).await;
+    following.end().await;
+}
+
+#[tokio::test]
+async fn an_empty_ledger_makes_an_empty_generation() {
+    let fixture = Fixture::new().await;
+    fixture.serving().await;
+    let summary = run(&fixture).await.unwrap();
+    assert_eq!((summary.generation, summary.records), (2, 0));
+}
+
+#[tokio::test]
+async fn long_ledgers_are_read_in_batches() {
+    let fixture = Fixture::new().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    for n in 0..2_500 {
+        if n % 100 == 0 {
+            patient.amended("Lovelace");
+        } else {
+            fixture.ledger.read(patient.id);
+        }
+    }
+    let summary = run(&fixture).await.unwrap();
+    assert_eq!((summary.records, summary.events), (2_501, 26));
+    fixture.is_live(fixture.serving().await, patient.id).await;
+}
+
+#[tokio::test]
+async fn failures_that_go_away_do_not_end_it() {
+    let fixture = Fixture::new().await;
+    let patients = fixture.history().await;
+    fixture.serving().await;
+    fixture.ledger.fail(2);
+    fixture.store.fail_applies(Fault::Before, 1);
+    fixture.store.fail_applies(Fault::TestsOnly, 1);
+    let summary = run(&fixture).await.unwrap();
+    for patient in patients {
+        fixture.is_live(Generation(summary.generation), patient).await;
+    }
+}
+
+/// Checks that a rebuild fails, leaves nothing behind, and serves what served before.
+async fn check_refused(fixture: &Fixture) -> RebuildError {
+    let before = fixture.serving().await;
+    let error = run(fixture).await.unwrap_err();
+    assert_eq!(fixture.serving().await, before);
+    assert_eq!(fixture.store.list().await.unwrap(), [before]);
+    error
+}
+
+#[tokio::test]
+async fn records_without_the_signed_root_never_serve() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.ledger.sign_root(Hash::ZERO);
+    let error = check_refused(&fixture).await;
+    assert!(matches!(error, RebuildError::Root { size: 13 }), "{error}");
+}
+
+#[tokio::test]
+async fn a_rewritten_chain_never_serves() {
+    // Every link holds, since the whole chain was made anew; only the signed root does not fit.
+    let (fixture, other) = (Fixture::new().await, Fixture::new().await);
+    fixture.history().await;
+    other.history().await;
+    let root = other.ledger.root();
+    fixture.ledger.sign_root(root);
+    let error = check_refused(&fixture).await;
+    assert!(matches!(error, RebuildError::Root { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_another_key_is_not_believed() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.serving().await;
+    let mut deps = fixture.deps();
+    deps.ledger_key = Some(FakeLedger::other_key());
+    let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
+    assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
+}
+
+#[tokio::test]
+async fn a_broken_link_is_named() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.ledger.tamper(|lines| lines.swap(8, 9));
+    let RebuildError::Follow(error) = check_refused(&fixture).await else { panic!("not a link") };
+    assert_eq!(error.stops_at(), Some(8));
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_decrypted_is_named() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let patient = fixture.patient().await;
+    let lost = patient.registered("Ada");
+    fixture.ring.destroy(patient.key.kid()).await.unwrap();
+    let RebuildError::Follow(error) = check_refused(&fixture).await else { panic!("not an event") };
+    assert_eq!(error.stops_at(), Some(lost.seq));
+}
+
+#[tokio::test]
+async fn a_shutdown_leaves_nothing_behind() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let before = fixture.serving().await;
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let error = rebuild(&fixture.deps(), &shutdown).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Interrupted), "{error}");
+    assert_eq!(fixture.store.list().await.unwrap(), [before]);
+}
+
+#[tokio::test]
+async fn status_compares_with_the_signed_size() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    live(&fixture).await;
+    fixture.ledger.refusal();
+    let deps = fixture.deps();
+    let now = domain::time::Timestamp::from_millis(1_790_000_060_000);
+    let status = status::status(&fixture.store, &deps.audit, None, now).await.unwrap();
+    assert_eq!((status.next_seq, status.ledger_size, status.lag_records), (13, 14, 1));
+    assert_eq!(status.lag_seconds, 59);
+}

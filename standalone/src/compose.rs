@@ -1,0 +1,237 @@
+//! The four services over loopback HTTP, started and stopped in order.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use audit_client::AuditClient;
+use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKey, service::system_clock};
+use domain::time::Timestamp;
+use gateway::config::{ServiceKey, Settings, UpstreamSettings};
+use patient_service::Door;
+use projections::{
+    follower,
+    key_ring::{KeyRing, kek::Kek},
+};
+use runtime::{health::Readiness, service_keys::Callers};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Options, data_dir::DataDir, stores::Stores};
+
+/// How often the door is asked whether it is ready, until it is.
+const READY_POLL: Duration = Duration::from_millis(50);
+
+/// Where the parts of a running system are.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// The public door.
+    pub gateway: SocketAddr,
+    /// Internal: patients and tests.
+    pub patient_service: SocketAddr,
+    /// Internal: the ledger.
+    pub audit_service: SocketAddr,
+}
+
+/// Runs until `shutdown`, then drains from the door inwards. `ready` is called once, when the
+/// system answers requests.
+pub async fn run(
+    options: Options,
+    shutdown: CancellationToken,
+    ready: impl FnOnce(Addresses) + Send + 'static,
+) -> anyhow::Result<()> {
+    let data = DataDir::open(&options.data_dir)?;
+    let door = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.listen))?;
+    let readiness = Readiness::default();
+    let stores = Stores::open(&options, &data, &readiness, &shutdown).await?;
+    data.complete(stores.are_empty().await?)?;
+
+    let inner = [loopback().await?, loopback().await?];
+    let [patient_listener, audit_listener] = inner;
+    let addresses = Addresses {
+        gateway: door.local_addr()?,
+        patient_service: patient_listener.local_addr()?,
+        audit_service: audit_listener.local_addr()?,
+    };
+    write_addresses(&data, addresses)?;
+
+    let mut system = System::default();
+    let audit = audit_client(&data, addresses, "patient-service")?;
+    let follower_audit = audit_client(&data, addresses, "projections")?;
+    let ring = KeyRing::new(stores.keys.clone(), Kek::new(data.kek()?.key32()?));
+    ring.check().await?;
+
+    let stop = system.layer();
+    let parts = Parts {
+        store: stores.ledger.clone(),
+        signer: data.signer()?,
+        seal_key: SealKey::new(*data.seal_key()?.key32()?),
+        checkpoint_file: CheckpointFile::new(data.checkpoint_file()),
+        clock: system_clock(),
+    };
+    let callers =
+        callers(&data, &["gateway", "patient-service", "projections", "audit", "external"])?;
+    system.spawn("audit-service", async move {
+        let parts = async { Ok(parts) };
+        Ok(audit_service::run(audit_listener, callers, Readiness::default(), stop, parts).await?)
+    });
+
+    let stop = system.layer();
+    let deps = follower::Deps {
+        store: stores.patients.clone(),
+        audit: follower_audit,
+        ring: ring.clone(),
+        ledger_key: None,
+        clock,
+    };
+    let component = readiness.component("follower");
+    system.spawn("follower", async move {
+        follower::follow(deps, watch::Sender::default(), stop, component).await;
+        Ok(())
+    });
+
+    let stop = system.layer();
+    let deps = patient_service::Deps {
+        audit,
+        store: stores.patients,
+        ring,
+        command_key: data.command_key()?,
+        clock,
+    };
+    let callers = Arc::new(self::callers(&data, &["gateway"])?);
+    system.spawn("patient-service", async move {
+        Ok(patient_service::run(patient_listener, Door { callers, readiness }, deps, stop).await?)
+    });
+
+    let stop = system.layer();
+    let settings = gateway_settings(&data, addresses)?;
+    system.spawn("gateway", async move { Ok(gateway::run(door, settings, stop).await?) });
+
+    let announce = announce(addresses, ready);
+    system.run(announce, shutdown).await
+}
+
+fn gateway_settings(data: &DataDir, addresses: Addresses) -> anyhow::Result<Settings> {
+    let upstream = |address: SocketAddr| -> anyhow::Result<UpstreamSettings> {
+        let key = ServiceKey::Fixed(data.service_key("gateway")?);
+        Ok(UpstreamSettings { url: format!("http://{address}"), key })
+    };
+    Ok(Settings::new(
+        upstream(addresses.patient_service)?,
+        upstream(addresses.audit_service)?,
+        data.subscriptions(),
+        data.pepper()?,
+    ))
+}
+
+fn callers(data: &DataDir, names: &[&str]) -> anyhow::Result<Callers> {
+    let mut keys = Vec::new();
+    for name in names {
+        keys.push(((*name).to_owned(), data.service_key(name)?));
+    }
+    Ok(Callers::from_keys(keys)?)
+}
+
+fn audit_client(data: &DataDir, addresses: Addresses, name: &str) -> anyhow::Result<AuditClient> {
+    let url = format!("http://{}", addresses.audit_service);
+    Ok(AuditClient::start(audit_client::Options::new(url, data.service_key(name)?)))
+}
+
+/// Internal listeners take free loopback ports; this says which, for the operator's tools.
+fn write_addresses(data: &DataDir, addresses: Addresses) -> anyhow::Result<()> {
+    let json = serde_json::json!({
+        "gateway": format!("http://{}", addresses.gateway),
+        "patientService": format!("http://{}", addresses.patient_service),
+        "auditService": format!("http://{}", addresses.audit_service),
+    });
+    let path = data.path("addresses.json");
+    std::fs::write(&path, format!("{json:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+async fn loopback() -> anyhow::Result<TcpListener> {
+    TcpListener::bind("127.0.0.1:0").await.context("no free loopback port")
+}
+
+async fn announce(addresses: Addresses, ready: impl FnOnce(Addresses)) {
+    let url = format!("http://{}/readyz", addresses.gateway);
+    let client = runtime::client::internal_client();
+    loop {
+        let answer = client.get(&url).send().await;
+        if answer.is_ok_and(|answer| answer.status().is_success()) {
+            return ready(addresses);
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+/// The machine's clock.
+#[allow(clippy::disallowed_methods)]
+fn clock() -> Timestamp {
+    Timestamp::from(chrono::Utc::now())
+}
+
+/// Parts that stop in the reverse order of their start, each only when those that use it have
+/// stopped.
+#[derive(Default)]
+struct System {
+    layers: Vec<CancellationToken>,
+    parts: Vec<(&'static str, JoinSet<anyhow::Result<()>>)>,
+}
+
+impl System {
+    /// The token that stops the part spawned next.
+    fn layer(&mut self) -> CancellationToken {
+        let token = CancellationToken::new();
+        self.layers.push(token.clone());
+        token
+    }
+
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(part);
+        self.parts.push((name, tasks));
+    }
+
+    async fn run(
+        mut self,
+        announce: impl Future<Output = ()> + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let announcing = tokio::spawn(announce);
+        let early = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            ended = first_to_end(&mut self.parts) => ended,
+        };
+        announcing.abort();
+        let mut result = early;
+        while let (Some((name, mut tasks)), Some(stop)) = (self.parts.pop(), self.layers.pop()) {
+            stop.cancel();
+            while let Some(ended) = tasks.join_next().await {
+                let ended = ended.context("a task panicked").and_then(|ended| ended);
+                result = result.and(ended.with_context(|| format!("{name} failed")));
+            }
+        }
+        result
+    }
+}
+
+/// A part that ends before it was told to is an error, whatever it returned. A follower that
+/// stopped at a record it cannot apply keeps the rest running: readiness shows it.
+async fn first_to_end(
+    parts: &mut [(&'static str, JoinSet<anyhow::Result<()>>)],
+) -> anyhow::Result<()> {
+    let ends = parts.iter_mut().filter(|(name, _)| *name != "follower").map(|(name, tasks)| {
+        Box::pin(async move {
+            let ended = tasks.join_next().await.context("nothing to wait for")?;
+            ended.context("a task panicked")?.with_context(|| format!("{name} failed"))?;
+            anyhow::bail!("{name} ended by itself")
+        })
+    });
+    futures::future::select_all(ends).await.0
+}

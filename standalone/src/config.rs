@@ -1,0 +1,26 @@
+//! Options of the program, from flags and environment; their only reader.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+use domain::ids::Name;
+use runtime::store_location::StoreLocation;
+
+/// The whole of Vitalog in one process.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "standalone", version)]
+pub struct Options {
+    /// Address of the public door.
+    #[arg(long, env = "VITALOG_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where keys and embedded stores are; made at the first start.
+    #[arg(long, env = "VITALOG_DATA_DIR", default_value = "./vitalog-data")]
+    pub data_dir: PathBuf,
+    /// A MongoDB for all stores (mongodb://…, or env:NAME or file:/path holding such a URI);
+    /// without it they are files in the data directory.
+    #[arg(long, env = "VITALOG_STORE", hide_env_values = true)]
+    pub store: Option<StoreLocation>,
+    /// Databases on MongoDB are called `PREFIX_ledger`, `PREFIX_patients` and `PREFIX_keys`.
+    #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
+    pub database_prefix: Name,
+}

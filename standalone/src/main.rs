@@ -1,0 +1,34 @@
+//! The whole of Vitalog in one process: `cargo run --release` starts it.
+
+use std::path::Path;
+
+use clap::Parser;
+use runtime::{crypto, shutdown, telemetry};
+use standalone::{compose::Addresses, config::Options};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    telemetry::init("standalone");
+    crypto::install_tls_provider();
+    let data_dir = options.data_dir.clone();
+    standalone::run(options, shutdown::on_signals(), move |addresses| {
+        greet(&data_dir, addresses);
+    })
+    .await
+}
+
+#[allow(clippy::print_stdout)]
+fn greet(data_dir: &Path, addresses: Addresses) {
+    let (data_dir, address) = (data_dir.display(), addresses.gateway);
+    println!("Vitalog is ready at http://{address} (API: http://{address}/docs)");
+    println!("Keys:     {data_dir}/keys/clinic.key, compliance.key, privacy.key");
+    println!("Verifier: {data_dir}/ledger.pub");
+    println!();
+    println!("Try:");
+    println!("  curl -i http://{address}/patient \\");
+    println!("    -H \"Ocp-Apim-Subscription-Key: $(cat {data_dir}/keys/clinic.key)\" \\");
+    println!(
+        "    -d '{{\"firstName\":\"JANE\",\"gender\":\"female\",\"dateOfBirth\":\"1980-07-01\",\"postCode\":\"1234\"}}'"
+    );
+}
