@@ -45,6 +45,9 @@ pub async fn one(
     let proposal: Proposal = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     let source = source(&caller)?;
     let role = Role::of(caller.name());
+    if !role.may_append(proposal.record_type) {
+        return Err(Problem::forbidden("this caller may not append records of this type"));
+    }
     let admitted = admit(proposal, role, state.ledger.origin(), &source)
         .map_err(|reason| to_problem(AppendResult::Refused { reason }))?;
     let mut results = state.ledger.queue.submit(vec![admitted], APPEND_DEADLINE).await;

@@ -2,18 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use domain::{
-    actor::{Actor, Outcome, Purpose},
+    actor::{Actor, ActorKind, Outcome, Purpose},
     ids::Name,
     record::RecordType,
     wire::{AppendResult, Proposal},
 };
 use runtime::problem::Problem;
-use tokio::time::Instant;
+use tokio::{sync::Mutex as AsyncMutex, time::Instant};
 
 use crate::{
     admit::place_nowhere,
@@ -27,47 +27,55 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// Readers remembered; when there are more, the ones whose minute is over are forgotten.
 const MAX_READERS: usize = 10_000;
 
+/// When a reader's last record was acknowledged. Locked while one is on its way, so that reads
+/// at the same time wait for it.
+type LastRecord = Arc<AsyncMutex<Option<Instant>>>;
+
 /// Who read the ledger when.
 #[derive(Default)]
-pub struct LedgerReads(Mutex<HashMap<Name, Instant>>);
+pub struct LedgerReads(Mutex<HashMap<(ActorKind, Name), LastRecord>>);
 
 impl LedgerReads {
     /// Records that a client reads, unless that was done within the minute. Without the
     /// acknowledgement nothing may be read.
     pub async fn record(&self, ledger: &AuditLedger, read: Read) -> Result<(), Problem> {
-        let reader = read.actor.id.clone();
-        if !self.is_due(&reader) {
+        let last = self.last_of((read.actor.kind, read.actor.id.clone()));
+        let mut last = last.lock().await;
+        if is_recent(*last) {
             return Ok(());
         }
         let source = read.source.clone();
         let admitted = place_nowhere(read.into_proposal(), ledger.origin(), &source)
             .map_err(Problem::bad_request)?;
-        let result = ledger.queue.submit(vec![admitted], APPEND_DEADLINE).await.pop();
-        if let Some(AppendResult::Appended(_)) = result {
-            return Ok(());
+        match ledger.queue.submit(vec![admitted], APPEND_DEADLINE).await.pop() {
+            Some(AppendResult::Appended(_)) => {
+                *last = Some(Instant::now());
+                Ok(())
+            }
+            other => Err(other.map_or_else(Problem::internal, to_problem)),
         }
-        self.lock().remove(&reader);
-        Err(result.map_or_else(Problem::internal, to_problem))
     }
 
-    fn is_due(&self, reader: &Name) -> bool {
-        let now = Instant::now();
-        let mut readers = self.lock();
-        if readers.get(reader).is_some_and(|last| now - *last < PERIOD) {
-            return false;
+    fn last_of(&self, reader: (ActorKind, Name)) -> LastRecord {
+        let mut readers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = readers.get(&reader) {
+            return last.clone();
         }
         if readers.len() >= MAX_READERS {
-            readers.retain(|_, last| now - *last < PERIOD);
+            // One that is locked is being written.
+            readers.retain(|_, last| last.try_lock().map_or(true, |last| is_recent(*last)));
         }
+        let last = LastRecord::default();
+        // Beyond the bound a reader is recorded each time.
         if readers.len() < MAX_READERS {
-            readers.insert(reader.clone(), now);
+            readers.insert(reader, last.clone());
         }
-        true
+        last
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn is_recent(last: Option<Instant>) -> bool {
+    last.is_some_and(|last| last.elapsed() < PERIOD)
 }
 
 /// A client's read of the ledger, through a service.

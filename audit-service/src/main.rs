@@ -2,13 +2,12 @@
 
 use anyhow::Context;
 use audit_service::config::{Cli, Command, ServeArgs};
-use clap::Parser;
-use runtime::{crypto, health::Readiness, shutdown, telemetry};
+use runtime::{crypto, health::Readiness, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let cli: Cli = settings::parse();
     match cli.command {
         Command::Keygen(args) => Ok(args.run()?),
         Command::Serve(args) => serve(*args).await,

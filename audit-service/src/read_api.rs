@@ -11,6 +11,7 @@ use axum::{
 use domain::{
     actor::{Actor, Purpose},
     ids::{MAX_SAFE_INTEGER, Mac, Stream, TraceId},
+    record::Record,
 };
 use runtime::{headers, problem::Problem, service_keys::Caller, trace_context::TraceContext};
 
@@ -32,6 +33,10 @@ const PAGE_BLOCKS: usize = 64;
 /// Longest wait for a record that is not there yet.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a record of another process may take until it is verified here; it takes a fraction
+/// of a second.
+const MAX_VERIFY: Duration = Duration::from_secs(5);
+
 /// Set where there are more lines than the answer has.
 const MORE: HeaderName = HeaderName::from_static("x-vitalog-more");
 
@@ -44,10 +49,11 @@ pub async fn records(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = LinesQuery::parse(query.as_deref(), &["from", "limit", "wait"])?;
-    let there = query.from < state.ledger.head.borrow().size;
+    // Seen before the read is recorded: what comes while that waits must wake this reader too.
+    let seen = *state.ledger.head.borrow();
     permit_read(&state, &caller, trace, &headers).await?;
-    if !there && !query.wait.is_zero() {
-        wait_for(&state, query.from, query.wait).await;
+    if query.from >= seen.size && !query.wait.is_zero() {
+        wait_for(&state, query.from, seen.wakes, query.wait).await;
     }
     let size = state.ledger.head.borrow().size;
     let mut answer = Lines::new(query.limit);
@@ -64,6 +70,10 @@ pub async fn records(
             from = answer.add(block, from);
         }
         if from == before {
+            // What was read so far is served; without anything, a reader would ask for ever.
+            if from == query.from {
+                return Err(missing(from));
+            }
             break;
         }
     }
@@ -80,10 +90,10 @@ pub async fn record(
 ) -> Result<Response, Problem> {
     let seq = number("seq", &seq)?;
     permit_read(&state, &caller, trace, &headers).await?;
-    Ok(match line(&state, seq).await? {
-        Some(line) => ndjson(format!("{line}\n")),
-        None => Problem::not_found("no such record").into_response(),
-    })
+    if seq >= state.ledger.head.borrow().size {
+        return Err(Problem::not_found("no such record"));
+    }
+    Ok(ndjson(format!("{}\n", stored_line(&state, seq).await?)))
 }
 
 /// `GET /streams/{stream}/records?from=&limit=`: the lines of one stream's events.
@@ -99,6 +109,9 @@ pub async fn stream(
     let query = LinesQuery::parse(query.as_deref(), &["from", "limit"])?;
     let lines = state.ledger.store.stream_lines(stream, query.from, query.limit + 1).await;
     let lines = lines.map_err(|error| store_problem(&error))?;
+    if let Some(last) = lines.last() {
+        verified(&state, seq_of(last)?).await?;
+    }
     let mut answer = Lines::new(query.limit);
     let taken = lines.iter().take_while(|line| answer.push(line)).count();
     Ok(answer.into_response(taken < lines.len()))
@@ -114,14 +127,15 @@ pub async fn command(
     let id: Mac = id.parse().map_err(|_| Problem::not_found("no such command"))?;
     let found = state.ledger.store.find_commands(&[id]).await;
     let found = found.map_err(|error| store_problem(&error))?;
-    let line = match found.get(&id) {
-        Some(seq) => stored_line(&state, *seq).await?,
-        None => None,
+    let Some(seq) = found.get(&id).copied() else {
+        return Err(Problem::not_found("no such command"));
     };
-    Ok(match line {
-        Some(line) => ndjson(format!("{line}\n")),
-        None => Problem::not_found("no such command").into_response(),
-    })
+    verified(&state, seq).await?;
+    let line = stored_line(&state, seq).await?;
+    if Record::parse(&line).ok().and_then(|record| record.command).is_none_or(|c| c.id != id) {
+        return Err(missing(seq));
+    }
+    Ok(ndjson(format!("{line}\n")))
 }
 
 /// `GET /checkpoint`: the signed checkpoint of the head. Not recorded.
@@ -148,9 +162,8 @@ pub async fn key(
 }
 
 /// Waits until a waiting reader should look, or the time is over, or the process goes down.
-async fn wait_for(state: &AppState, from: u64, wait: Duration) {
+async fn wait_for(state: &AppState, from: u64, wakes: u64, wait: Duration) {
     let mut head = state.ledger.head.clone();
-    let wakes = head.borrow().wakes;
     let grown = head.wait_for(|head| head.wakes != wakes && head.size > from);
     tokio::select! {
         _ = tokio::time::timeout(wait, grown) => {}
@@ -206,21 +219,35 @@ fn own_service(caller: &Caller) -> Result<(), Problem> {
     }
 }
 
-/// A line below the verified head.
-async fn line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
-    if seq >= state.ledger.head.borrow().size {
-        return Ok(None);
+/// Waits until the block that holds `seq` is verified. Another process may have stored it, and
+/// only the appender can tell whether it was one of ours.
+async fn verified(state: &AppState, seq: u64) -> Result<(), Problem> {
+    let mut head = state.ledger.head.clone();
+    let folded = head.wait_for(|head| head.size > seq);
+    match tokio::time::timeout(MAX_VERIFY, folded).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(Problem::unavailable("the newest records are not verified yet")),
     }
-    stored_line(state, seq).await
 }
 
-async fn stored_line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
+/// A line below the verified head.
+async fn stored_line(state: &AppState, seq: u64) -> Result<String, Problem> {
     let blocks = state.ledger.store.blocks_from(seq, 1).await;
     let block = blocks.map_err(|error| store_problem(&error))?.into_iter().next();
-    Ok(block.and_then(|block| {
-        let index = usize::try_from(seq.checked_sub(block.first)?).ok()?;
-        block.lines.into_iter().nth(index)
-    }))
+    block.and_then(|block| block.line_at(seq).cloned()).ok_or_else(|| missing(seq))
+}
+
+fn seq_of(line: &str) -> Result<u64, Problem> {
+    Record::parse(line).map(|record| record.seq).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a stored line is no record");
+        Problem::unavailable("the ledger cannot be read now")
+    })
+}
+
+/// A record that was verified once and is not there now.
+fn missing(seq: u64) -> Problem {
+    tracing::error!(seq, "the ledger store no longer holds a record");
+    Problem::unavailable(format!("the ledger store no longer holds record {seq}"))
 }
 
 fn store_problem(error: &StoreError) -> Problem {

@@ -170,7 +170,9 @@ async fn remember(
         if changed.is_err() {
             return;
         }
-        tokio::time::sleep(REMEMBER).await;
+        let mut stopping = head.clone();
+        // Ends when the appender does, so that a stop does not wait for the pause.
+        let _ = tokio::time::timeout(REMEMBER, stopping.wait_for(|_| false)).await;
     }
 }
 

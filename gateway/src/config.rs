@@ -89,6 +89,17 @@ impl ServiceKey {
     }
 }
 
+/// Why there are no settings to serve with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An option is missing.
+    #[error("{0} is required to serve")]
+    Missing(&'static str),
+    /// The pepper could not be loaded.
+    #[error("the pepper cannot be loaded")]
+    Pepper(#[source] SecretError),
+}
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -143,13 +154,13 @@ pub struct Options {
 
 impl Options {
     /// The address to listen on, and the settings with the pepper read.
-    pub fn settings(self) -> anyhow::Result<(SocketAddr, Settings)> {
+    pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         // The parser has asked for them already: they are optional only beside a subcommand.
-        let missing = |name: &'static str| move || anyhow::anyhow!("--{name} is required");
-        let patient_key = self.patient_key.ok_or_else(missing("patient-key"))?;
-        let audit_key = self.audit_key.ok_or_else(missing("audit-key"))?;
-        let subscriptions = self.subscriptions.ok_or_else(missing("subscriptions"))?;
-        let pepper = self.pepper.ok_or_else(missing("pepper"))?.load()?;
+        let patient_key = self.patient_key.ok_or(ConfigError::Missing("--patient-key"))?;
+        let audit_key = self.audit_key.ok_or(ConfigError::Missing("--audit-key"))?;
+        let subscriptions = self.subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
+        let pepper = self.pepper.ok_or(ConfigError::Missing("--pepper"))?;
+        let pepper = pepper.load().map_err(ConfigError::Pepper)?;
         let settings = Settings::new(
             UpstreamSettings { url: self.patient_url, key: ServiceKey::Named(patient_key) },
             UpstreamSettings { url: self.audit_url, key: ServiceKey::Named(audit_key) },
@@ -169,9 +180,9 @@ pub enum SubscriptionsCommand {
 
 impl SubscriptionsCommand {
     /// Does it, and returns the new key.
-    pub fn run(&self) -> anyhow::Result<String> {
+    pub fn run(&self) -> Result<String, SubscriptionsError> {
         let Self::Add(add) = self;
-        Ok(add.run()?)
+        add.run()
     }
 }
 

@@ -1,14 +1,13 @@
 //! The gateway's program: composition only.
 
 use anyhow::Context;
-use clap::Parser;
 use gateway::config::{Cli, Command};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     runtime::crypto::install_tls_provider();
-    let cli = Cli::parse();
+    let cli: Cli = runtime::settings::parse();
     if let Some(Command::Subscriptions(command)) = &cli.command {
         let key = command.run()?;
         // The one place where a key is shown, and only once: the file holds its digest alone.

@@ -12,8 +12,12 @@ use runtime::secrets::Secret;
 use crate::GatewayError;
 use crate::config::{ServiceKey, UpstreamSettings};
 
-/// Between two looks at whether an upstream is ready.
+/// Between two looks at whether an upstream is still ready.
 const READINESS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether one that is not ready has become so: processes that start together
+/// should not wait for each other for long.
+const UNREADY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long an upstream may take to say whether it is ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -114,7 +118,8 @@ impl Upstream {
                 Ok(_) => component.not_ready("not ready itself"),
                 Err(_) => component.not_ready("unreachable"),
             }
-            tokio::time::sleep(READINESS_INTERVAL).await;
+            let interval = if component.is_ready() { READINESS_INTERVAL } else { UNREADY_INTERVAL };
+            tokio::time::sleep(interval).await;
         }
     }
 

@@ -69,15 +69,12 @@ impl CommandKey {
         id.part(actor.id.as_str().as_bytes());
         id.part(action.method().as_str().as_bytes());
         id.part(action.path().as_bytes());
-        match key {
-            Some(IdempotencyKey(key)) => {
-                id.part(b"key");
-                id.part(key.as_bytes());
-            }
-            None => {
-                id.part(b"fresh");
-                id.part(Uuid::new_v4().as_bytes());
-            }
+        if let Some(IdempotencyKey(key)) = key {
+            id.part(b"key");
+            id.part(key.as_bytes());
+        } else {
+            id.part(b"fresh");
+            id.part(Uuid::new_v4().as_bytes());
         }
         let mut digest = Tagged::new(&self.keyed, b"digest");
         digest.part(body);
@@ -130,22 +127,22 @@ mod tests {
         Actor { id: id.parse().unwrap(), kind: ActorKind::Subscription, roles: Vec::new() }
     }
 
-    fn sent(value: &str) -> Option<IdempotencyKey> {
-        Some(IdempotencyKey(value.to_owned()))
+    fn sent(value: &str) -> IdempotencyKey {
+        IdempotencyKey(value.to_owned())
     }
 
     #[test]
     fn the_same_request_has_the_same_identity_and_any_other_has_another() {
         let amend = Action::AmendPatient(PATIENT.parse().unwrap());
         let remove = Action::RemovePatient(PATIENT.parse().unwrap());
-        let first = key('a').identify(&actor("clinic"), &amend, sent("k1").as_ref(), b"{}");
-        let again = key('a').identify(&actor("clinic"), &amend, sent("k1").as_ref(), b"{}");
+        let first = key('a').identify(&actor("clinic"), &amend, Some(&sent("k1")), b"{}");
+        let again = key('a').identify(&actor("clinic"), &amend, Some(&sent("k1")), b"{}");
         assert_eq!(first, again);
         for other in [
-            key('a').identify(&actor("clinid"), &amend, sent("k1").as_ref(), b"{}"),
-            key('a').identify(&actor("clinic"), &remove, sent("k1").as_ref(), b"{}"),
-            key('a').identify(&actor("clinic"), &amend, sent("k2").as_ref(), b"{}"),
-            key('b').identify(&actor("clinic"), &amend, sent("k1").as_ref(), b"{}"),
+            key('a').identify(&actor("clinid"), &amend, Some(&sent("k1")), b"{}"),
+            key('a').identify(&actor("clinic"), &remove, Some(&sent("k1")), b"{}"),
+            key('a').identify(&actor("clinic"), &amend, Some(&sent("k2")), b"{}"),
+            key('b').identify(&actor("clinic"), &amend, Some(&sent("k1")), b"{}"),
             key('a').identify(&actor("clinic"), &amend, None, b"{}"),
         ] {
             assert_ne!(first.id, other.id);
@@ -155,9 +152,9 @@ mod tests {
     #[test]
     fn the_digest_is_of_the_body_alone_and_is_no_id() {
         let register = Action::Register;
-        let one = key('a').identify(&actor("clinic"), &register, sent("k1").as_ref(), b"{}");
+        let one = key('a').identify(&actor("clinic"), &register, Some(&sent("k1")), b"{}");
         let two = key('a').identify(&actor("clinic"), &register, None, b"{}");
-        let three = key('a').identify(&actor("clinic"), &register, sent("k1").as_ref(), b"{ }");
+        let three = key('a').identify(&actor("clinic"), &register, Some(&sent("k1")), b"{ }");
         assert_eq!(one.digest, two.digest);
         assert_ne!(one.digest, three.digest);
         assert_eq!(one.id, three.id);

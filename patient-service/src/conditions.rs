@@ -31,12 +31,12 @@ impl Condition {
     /// Reads the header, all its lines as one list; `None` where it is absent.
     pub(crate) fn from_headers(
         headers: &HeaderMap,
-        name: HeaderName,
+        name: &HeaderName,
     ) -> Result<Option<Self>, Failure> {
         let malformed = || Failure::Condition(name.clone());
         let mut tags = Vec::new();
         let mut any = false;
-        for value in headers.get_all(&name) {
+        for value in headers.get_all(name) {
             let text = value.to_str().map_err(|_| malformed())?;
             if text.trim() == "*" {
                 any = true;
@@ -47,7 +47,7 @@ impl Condition {
         match (any, tags.is_empty()) {
             (true, true) => Ok(Some(Self::Any)),
             (true, false) => Err(malformed()),
-            (false, true) if headers.contains_key(&name) => Err(malformed()),
+            (false, true) if headers.contains_key(name) => Err(malformed()),
             (false, true) => Ok(None),
             (false, false) => Ok(Some(Self::Tags(tags))),
         }
@@ -117,7 +117,7 @@ mod tests {
         for line in lines {
             headers.append(IF_MATCH, line.parse().unwrap());
         }
-        Condition::from_headers(&headers, IF_MATCH)
+        Condition::from_headers(&headers, &IF_MATCH)
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Settings {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
-    /// This service's key for audit-service: env:NAME or file:/path.
+    /// This service's key for audit-service.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
     pub audit_key: SecretRef,
     /// A caller and its service key: gateway=REF, or gateway=REF,REF while a key is rotated.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
     #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
     pub keys: StoreLocation,
-    /// Databases on MongoDB are called PREFIX_patients and PREFIX_keys.
+    /// Databases on MongoDB are called `<prefix>_patients` and `<prefix>_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
     /// The key-encryption key: 32 bytes, hexadecimal or base64.

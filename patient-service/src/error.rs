@@ -182,7 +182,11 @@ impl Failure {
             Self::Refused(_) | Self::WrongRecord | Self::KeyMissing => {
                 tracing::error!(error = %self, "a request failed");
             }
-            Self::Ledger(_) | Self::History(_) | Self::Store(_) | Self::KeyRing(_) => {
+            // What is behind these may be the address of a request, and so hold ids.
+            Self::Ledger(_) | Self::History(_) => {
+                tracing::warn!(error = %self, "a request failed");
+            }
+            Self::Store(_) | Self::KeyRing(_) => {
                 let source = std::error::Error::source(self).map(ToString::to_string);
                 tracing::warn!(error = %self, source, "a request failed");
             }

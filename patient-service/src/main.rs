@@ -1,14 +1,13 @@
 //! The patient service as a program.
 
 use anyhow::Context;
-use clap::Parser;
 use patient_service::{config::Settings, run_once_connected};
-use runtime::{crypto, shutdown, telemetry};
+use runtime::{crypto, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let settings = Settings::parse();
+    let settings: Settings = settings::parse();
     telemetry::init("patient-service");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();

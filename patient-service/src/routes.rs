@@ -10,7 +10,6 @@ use axum::{
     routing::{get, post},
 };
 use runtime::{
-    health::{self, Readiness},
     problem::{Problem, fallback_404, fallback_405},
     service_keys::{Caller, Callers, require_caller},
     trace_context::trace_middleware,
@@ -26,7 +25,7 @@ use crate::{
     reads::{self, Target},
     search::{self, Page},
     sent::{Ids, IfNoneMatch, Sent, SentBody},
-    state::{Ready, Slot},
+    state::App,
 };
 
 /// Requests under way at once; what is beyond is answered 503 at once instead of waiting. Each
@@ -38,9 +37,9 @@ pub(crate) const GATEWAY: &str = "gateway";
 
 type Result = std::result::Result<Answer, Failure>;
 
-pub(crate) fn router(slot: Slot, callers: Arc<Callers>, readiness: Readiness) -> Router {
+pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
     let places = Arc::new(Semaphore::new(MAX_REQUESTS));
-    let patients = Router::new()
+    Router::new()
         .route("/patient", post(register))
         .route("/patient/search", post(search))
         .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
@@ -50,20 +49,25 @@ pub(crate) fn router(slot: Slot, callers: Arc<Callers>, readiness: Readiness) ->
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn_with_state(places, admit))
         .layer(from_fn_with_state(callers, require_caller))
-        .with_state(slot);
-    health::routes(readiness).merge(patients).layer(from_fn(trace_middleware))
+        .layer(from_fn(trace_middleware))
+        .with_state(app)
 }
 
-async fn register(Ready(app): Ready, requester: Requester, sent: Sent) -> Result {
+async fn register(State(app): State<Arc<App>>, requester: Requester, sent: Sent) -> Result {
     commands::run(app, Action::Register, requester, sent).await
 }
 
-async fn search(Ready(app): Ready, page: Page, requester: Requester, body: SentBody) -> Result {
+async fn search(
+    State(app): State<Arc<App>>,
+    page: Page,
+    requester: Requester,
+    body: SentBody,
+) -> Result {
     search::run(&app, page, &requester, &body.0).await
 }
 
 async fn read_patient(
-    Ready(app): Ready,
+    State(app): State<Arc<App>>,
     ids: Ids,
     requester: Requester,
     IfNoneMatch(condition): IfNoneMatch,
@@ -72,24 +76,39 @@ async fn read_patient(
     reads::run(&app, target, &requester, condition.as_ref()).await
 }
 
-async fn amend_patient(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+async fn amend_patient(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
     commands::run(app, Action::AmendPatient(ids.patient()?), requester, sent).await
 }
 
-async fn remove_patient(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+async fn remove_patient(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
     commands::run(app, Action::RemovePatient(ids.patient()?), requester, sent).await
 }
 
-async fn record_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+async fn record_test(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
     commands::run(app, Action::RecordTest(ids.patient_of_new_test()?), requester, sent).await
 }
 
-async fn list_tests(Ready(app): Ready, ids: Ids, requester: Requester) -> Result {
+async fn list_tests(State(app): State<Arc<App>>, ids: Ids, requester: Requester) -> Result {
     reads::run(&app, Target::Tests(ids.patient()?), &requester, None).await
 }
 
 async fn read_test(
-    Ready(app): Ready,
+    State(app): State<Arc<App>>,
     ids: Ids,
     requester: Requester,
     IfNoneMatch(condition): IfNoneMatch,
@@ -98,12 +117,22 @@ async fn read_test(
     reads::run(&app, target, &requester, condition.as_ref()).await
 }
 
-async fn amend_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+async fn amend_test(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
     let action = Action::AmendTest(ids.patient()?, ids.test()?);
     commands::run(app, action, requester, sent).await
 }
 
-async fn remove_test(Ready(app): Ready, ids: Ids, requester: Requester, sent: Sent) -> Result {
+async fn remove_test(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
     let action = Action::RemoveTest(ids.patient()?, ids.test()?);
     commands::run(app, action, requester, sent).await
 }

@@ -72,7 +72,7 @@ impl<S: Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        Condition::from_headers(&parts.headers, IF_NONE_MATCH).map(Self)
+        Condition::from_headers(&parts.headers, &IF_NONE_MATCH).map(Self)
     }
 }
 
@@ -91,7 +91,7 @@ impl<S: Sync> FromRequest<S> for Sent {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let key = IdempotencyKey::from_headers(request.headers())?;
-        let if_match = Condition::from_headers(request.headers(), IF_MATCH)?;
+        let if_match = Condition::from_headers(request.headers(), &IF_MATCH)?;
         let body = body(request).await?;
         Ok(Self { key, if_match, body })
     }

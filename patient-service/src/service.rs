@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use audit_client::AuditClient;
 use projections::{key_ring::KeyRing, store::ProjectionStore};
 use runtime::{
+    gate::Gate,
     health::Readiness,
     secrets::{Secret, SecretError},
     service_keys::Callers,
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::ConfigError,
     routes::router,
-    state::{App, Clock, Slot},
-    upkeep,
+    state::{App, Clock},
+    upkeep::{self, Components},
 };
 
 /// What the service works with: opened, and shared with whoever else is in the process.
@@ -74,21 +75,23 @@ pub async fn run_once_connected(
     connect: impl Future<Output = Result<Option<Deps>, ConfigError>>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let slot = Slot::default();
+    let Door { callers, readiness } = door;
+    let gate = Gate::default();
     // Not ready before the store has said which generation serves and the ledger has answered.
-    let components = upkeep::Components::of(&door.readiness);
-    let app = router(slot.clone(), door.callers, door.readiness);
+    let components = Components::of(&readiness);
     // Whatever ends this function also ends the tasks that it started.
     let ended = shutdown.child_token();
     let _guard = ended.clone().drop_guard();
-    let serving = runtime::serve::serve(listener, app, shutdown);
-    let starting = async {
-        let Some(deps) = connect.await? else { return Ok(()) };
-        let app = Arc::new(App::new(deps).map_err(RunError::CommandKey)?);
-        upkeep::start(&app, components, &ended);
-        slot.fill(app);
+    let serving = runtime::serve::serve(listener, gate.router(readiness), shutdown);
+    let opening = async {
+        if let Some(deps) = connect.await? {
+            let app = Arc::new(App::new(deps).map_err(RunError::CommandKey)?);
+            upkeep::start(&app, components, &ended);
+            gate.open(router(app, callers));
+        }
         Ok(())
     };
-    tokio::try_join!(async { serving.await.map_err(RunError::Serve) }, starting)?;
+    tokio::try_join!(async { serving.await.map_err(RunError::Serve) }, opening)?;
+    gate.close();
     Ok(())
 }

@@ -1,14 +1,12 @@
 //! What all requests share.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc,
     atomic::{AtomicU32, Ordering},
 };
 
 use audit_client::AuditClient;
-use axum::extract::FromRequestParts;
 use domain::time::Timestamp;
-use http::request::Parts;
 use projections::{
     applier::Applier, documents::Generation, key_ring::KeyRing, store::ProjectionStore,
 };
@@ -57,27 +55,5 @@ impl App {
 
     pub(crate) fn set_generation(&self, generation: Generation) {
         self.generation.store(generation.0, Ordering::Release);
-    }
-}
-
-/// Where the parts will be once the stores are open.
-#[derive(Clone, Default)]
-pub(crate) struct Slot(Arc<OnceLock<Arc<App>>>);
-
-impl Slot {
-    pub(crate) fn fill(&self, app: Arc<App>) {
-        // Filled once, by the task that opens the stores.
-        let _ = self.0.set(app);
-    }
-}
-
-/// The parts, for handlers; 503 until they are there.
-pub(crate) struct Ready(pub(crate) Arc<App>);
-
-impl FromRequestParts<Slot> for Ready {
-    type Rejection = Failure;
-
-    async fn from_request_parts(_: &mut Parts, slot: &Slot) -> Result<Self, Failure> {
-        slot.0.get().cloned().map(Self).ok_or(Failure::Starting)
     }
 }

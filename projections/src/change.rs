@@ -65,6 +65,20 @@ impl StreamChange {
         Some(change)
     }
 
+    /// Adds the tombstones of tests whose recording cannot be read any more because the patient
+    /// was erased, each with the version that recorded it. Without them a late writer that read
+    /// the content before could still insert it. No effect where this change does not end the
+    /// patient.
+    #[must_use]
+    pub fn with_lost_tests(mut self, tests: impl IntoIterator<Item = (TestId, u64)>) -> Self {
+        if let Some(version) = self.tests_gone_at {
+            for (test, first) in tests {
+                self.touch(test, version).first = Some(first);
+            }
+        }
+        self
+    }
+
     fn add(&mut self, kid: Option<KeyId>, recorded: &Recorded) -> Option<()> {
         let version = recorded.version;
         match &recorded.event {
@@ -219,6 +233,15 @@ mod tests {
         let change = fold(4, vec![Event::PatientRemoved, Event::PatientErased]);
         assert_eq!(change.state, Some(PatientState::Erased));
         assert_eq!(change.tests_gone_at, Some(6));
+    }
+
+    #[test]
+    fn tests_lost_with_the_key_become_tombstones() {
+        let lost = fold(4, vec![Event::PatientErased]).with_lost_tests([(BLOOD, 2)]);
+        let expected = TestChange { version: 5, first: Some(2), current: None };
+        assert_eq!(lost.tests, BTreeMap::from([(BLOOD, expected)]));
+        let alive = fold(4, vec![recorded(URINE)]);
+        assert_eq!(alive.clone().with_lost_tests([(BLOOD, 2)]), alive);
     }
 
     #[test]

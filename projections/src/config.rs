@@ -93,6 +93,7 @@ pub struct StoreArgs {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use clap::CommandFactory;
 
@@ -104,16 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_repeated_by_the_parser() {
-        let args = ["projections", "digest", "--store", "postgres://user:canary@host/"];
-        let text = Cli::try_parse_from(args).map_err(|error| error.kind());
-        assert!(text.is_err());
-        let cli = Cli::try_parse_from([
-            "projections",
-            "digest",
-            "--store",
-            "mongodb://user:canary@host/",
-        ]);
+    fn a_password_is_not_repeated() {
+        let parse = |store| Cli::try_parse_from(["projections", "digest", "--store", store]);
+        let error = parse("postgres://user:canary@host/").unwrap_err();
+        let text = runtime::settings::without_value(error).to_string();
+        assert!(text.contains("--store") && !text.contains("canary"), "{text}");
+        let cli = parse("mongodb://user:canary@host/").unwrap();
         assert!(!format!("{cli:?}").contains("canary"));
     }
 }

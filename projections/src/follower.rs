@@ -4,7 +4,11 @@
 //! It brings the rest: events whose process died or whose write failed, and the whole of
 //! `activity`, which nothing else writes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audit_client::AuditClient;
 use domain::{ids::Name, record::Record, time::Timestamp};
@@ -15,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     activity,
-    applier::MAX_BATCH,
     backoff::Backoff,
     decode::{self, Decoded, events_by_stream},
     documents::Generation,
@@ -28,10 +31,22 @@ use crate::{
     tail::Tail,
 };
 
-/// How long one read of the ledger waits for a record. Each end of a wait also looks whether
-/// another generation serves and whether the ledger was cut off, so it is a few seconds and not
-/// minutes; a new record ends it at once.
+/// How long one read of the ledger waits for a record. The end of a wait is when a quiet
+/// follower looks whether another generation serves and whether the ledger was cut off, so it is
+/// seconds and not minutes; a new record ends it at once.
 const POLL_WAIT: Duration = Duration::from_secs(2);
+
+/// Records followed at once at most; fewer writes are larger writes.
+const BATCH: usize = 1_000;
+
+/// Pause between reading records and looking whether they are applied. Patient-service applies
+/// its own within milliseconds; without the pause every event would be written twice, and each
+/// record would cost a round of its own. Left out where the follower is behind.
+const GRACE: Duration = Duration::from_millis(30);
+
+/// How often to look whether another generation serves. What is written to the old one until
+/// then harms nothing.
+const GENERATION_CHECK: Duration = Duration::from_secs(1);
 
 /// Reads the clock; composition roots give the real one.
 pub type Clock = fn() -> Timestamp;
@@ -161,6 +176,7 @@ struct Session<'a> {
     deps: &'a Deps,
     repairer: Repairer,
     generation: Generation,
+    checked: Instant,
     tail: Tail,
 }
 
@@ -185,26 +201,37 @@ impl<'a> Session<'a> {
         tracing::info!(generation = generation.0, next_seq = tail.next_seq(), "following");
         let repairer =
             Repairer::new(Arc::clone(&deps.store), deps.audit.clone(), deps.ring.clone());
-        Ok(Self { deps, repairer, generation, tail })
+        Ok(Self { deps, repairer, generation, checked: Instant::now(), tail })
     }
 
     /// Follows the next records, if there are any. The position moves strictly after the writes:
     /// whatever ends this early, the next session does the rest again.
     async fn round(&mut self) -> Result<Round, FollowError> {
-        let records = self.tail.next(MAX_BATCH, POLL_WAIT).await?;
-        if self.deps.store.serving().await? != self.generation {
+        let records = self.tail.next(BATCH, POLL_WAIT).await?;
+        if self.is_flipped().await? {
             return Ok(Round::Flipped);
         }
         let Some(position) = self.tail.position().filter(|_| !records.is_empty()) else {
             self.tail.confirm().await?;
             return Ok(Round::Idle);
         };
+        if records.len() < BATCH {
+            tokio::time::sleep(GRACE).await;
+        }
         let activity: Vec<_> =
             records.iter().map(|verified| activity::of_record(&verified.record)).collect();
         self.apply_missing(events_by_stream(records)).await?;
         self.deps.store.write_activity(self.generation, &activity).await?;
         self.deps.store.set_position(self.generation, &position).await?;
         Ok(Round::Followed { last: position.at })
+    }
+
+    async fn is_flipped(&mut self) -> Result<bool, FollowError> {
+        if self.checked.elapsed() < GENERATION_CHECK {
+            return Ok(false);
+        }
+        self.checked = Instant::now();
+        Ok(self.deps.store.serving().await? != self.generation)
     }
 
     /// Applies the events that their streams' cursors have not passed; only those are decrypted.

@@ -159,10 +159,7 @@ impl KeyRing {
 
     /// Keys by their ids, with one call of the store for all that are not in memory; unknown and
     /// destroyed ones are left out.
-    pub async fn get_many(
-        &self,
-        kids: &[KeyId],
-    ) -> Result<HashMap<KeyId, DataKey>, KeyRingError> {
+    pub async fn get_many(&self, kids: &[KeyId]) -> Result<HashMap<KeyId, DataKey>, KeyRingError> {
         let mut found = HashMap::with_capacity(kids.len());
         let mut missing = Vec::new();
         for kid in kids {

@@ -2,13 +2,12 @@
 
 mod commands;
 
-use clap::Parser;
 use projections::config::{Cli, Command};
-use runtime::{crypto, shutdown, telemetry};
+use runtime::{crypto, settings, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let cli: Cli = settings::parse();
     telemetry::init("projections");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();

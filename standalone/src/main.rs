@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use clap::Parser;
-use runtime::{crypto, shutdown, telemetry};
+use runtime::{crypto, settings, shutdown, telemetry};
 use standalone::{compose::Addresses, config::Options};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let options: Options = settings::parse();
     telemetry::init("standalone");
     crypto::install_tls_provider();
     let data_dir = options.data_dir.clone();

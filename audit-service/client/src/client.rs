@@ -82,17 +82,11 @@ impl AuditClient {
         let mut maybe_stored = false;
         loop {
             let result = self.append_once(&proposal, deadline).await;
-            let again = match &result {
-                Err(AppendError::Unavailable(Stored::Unknown)) => {
-                    maybe_stored = true;
-                    true
-                }
+            match &result {
+                Err(AppendError::Unavailable(Stored::Unknown)) => maybe_stored = true,
                 // Nothing stored *this* time says nothing about the time before.
-                Err(AppendError::Unavailable(Stored::NothingStored)) => maybe_stored,
+                Err(AppendError::Unavailable(Stored::NothingStored)) if maybe_stored => {}
                 _ => return result,
-            };
-            if !again {
-                return result;
             }
             if Instant::now() + pause >= deadline {
                 return Err(AppendError::Unavailable(Stored::Unknown));
@@ -112,7 +106,10 @@ impl AuditClient {
         if self.queue.try_send(append).is_err() {
             return Err(AppendError::Unavailable(Stored::NothingStored));
         }
-        answer.await.unwrap_or(Err(AppendError::Unavailable(Stored::Unknown)))
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable(Stored::Unknown)),
+        }
     }
 
     /// The line of the record of a command, if the ledger has it.

@@ -40,7 +40,14 @@ impl Append {
     fn bytes(&self) -> usize {
         const BYTES_PER_SUBJECT: usize = 39;
         let data = self.proposal.data.as_ref().map_or(0, String::len);
-        FIXED_BYTES + data + self.proposal.subjects.len() * BYTES_PER_SUBJECT
+        let roles: usize =
+            self.proposal.actor.roles.iter().map(|role| role.as_str().len() + "\"\",".len()).sum();
+        FIXED_BYTES + data + roles + self.proposal.subjects.len() * BYTES_PER_SUBJECT
+    }
+
+    /// Whether somebody still waits for the answer. It was never sent where nobody does.
+    fn is_waited_for(&self) -> bool {
+        !self.answer.is_closed()
     }
 }
 
@@ -54,6 +61,9 @@ pub(crate) async fn run(
     while let Some(first) = appends.recv().await {
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
         let batch = take_waiting(first, &mut appends);
+        if batch.is_empty() {
+            continue;
+        }
         let (http, options) = (http.clone(), options.clone());
         tokio::spawn(async move {
             send(&http, &options, batch).await;
@@ -65,16 +75,16 @@ pub(crate) async fn run(
 fn take_waiting(first: Append, appends: &mut mpsc::Receiver<Append>) -> Vec<Append> {
     // One more item of the largest size must still fit.
     const FULL: usize = MAX_APPEND_BYTES - 128 * 1024;
-    let mut bytes = first.bytes();
-    let mut batch = vec![first];
-    while batch.len() < MAX_APPEND_ITEMS && bytes < FULL {
-        let Ok(next) = appends.try_recv() else { break };
-        // Nobody waits for it any more, and it was never sent.
-        if next.answer.is_closed() {
-            continue;
+    let mut bytes = 0;
+    let mut batch = Vec::new();
+    let mut next = Some(first);
+    while let Some(append) = next {
+        if append.is_waited_for() {
+            bytes += append.bytes();
+            batch.push(append);
         }
-        bytes += next.bytes();
-        batch.push(next);
+        let full = batch.len() >= MAX_APPEND_ITEMS || bytes >= FULL;
+        next = if full { None } else { appends.try_recv().ok() };
     }
     batch
 }
@@ -126,9 +136,20 @@ async fn exchange(
         }
         status => {
             tracing::warn!(status = status.as_u16(), "the audit service failed a request");
-            Err(Stored::Unknown)
+            Err(stored(response).await)
         }
     }
+}
+
+/// What a failed request left behind, if its problem says so. One that is starting or stopping
+/// has stored nothing.
+async fn stored(response: reqwest::Response) -> Stored {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        outcome: Stored,
+    }
+    let problem = response.json::<Problem>().await;
+    problem.map_or(Stored::Unknown, |problem| problem.outcome)
 }
 
 fn outcome(result: AppendResult) -> Result<Receipt, AppendError> {

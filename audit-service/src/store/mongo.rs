@@ -27,10 +27,11 @@ use mongodb::{
 };
 
 use super::{AppendError, LedgerStore, StoreError};
-use crate::block::{Block, MAX_BLOCK_RECORDS};
+use crate::block::Block;
 
 mod document;
 mod error;
+mod indexes;
 mod lookup;
 pub mod open;
 
@@ -88,13 +89,13 @@ impl MongoLedger {
         filter: Document,
         options: FindOneOptions,
     ) -> Result<Option<RawDocumentBuf>, StoreError> {
-        bounded(async {
+        bounded(Box::pin(async {
             let mut session = self.session().await?;
             let find = self.blocks.find_one(filter).with_options(options);
             let result = find.session(&mut session).await;
             self.saw(&session);
             result
-        })
+        }))
         .await
     }
 
@@ -105,7 +106,7 @@ impl MongoLedger {
         options: FindOptions,
         max_bytes: usize,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        bounded(async {
+        bounded(Box::pin(async {
             let mut session = self.session().await?;
             let find = self.blocks.find(filter).with_options(options);
             let result = match find.session(&mut session).await {
@@ -114,7 +115,7 @@ impl MongoLedger {
             };
             self.saw(&session);
             result
-        })
+        }))
         .await
     }
 
@@ -129,12 +130,12 @@ impl MongoLedger {
     /// is known that it is there, because a reader that waits at the end of the ledger asks
     /// this again and again.
     async fn block_around(&self, seq: i64) -> Result<Option<Block>, StoreError> {
-        let nearest = doc! { "_id": { "$lt": seq, "$gt": seq - MAX_BLOCK_RECORDS as i64 } };
+        let before = doc! { "_id": { "$lt": seq } };
         let options = FindOneOptions::builder()
             .sort(doc! { "_id": -1 })
             .projection(doc! { "count": 1 })
             .build();
-        let Some(found) = self.find_one(nearest, options).await? else { return Ok(None) };
+        let Some(found) = self.find_one(before, options).await? else { return Ok(None) };
         let extent = document::decode_extent(&found)?;
         if extent.end <= seq {
             return Ok(None);
@@ -163,8 +164,9 @@ impl LedgerStore for MongoLedger {
 
     async fn block_at(&self, first: u64) -> Result<Option<Block>, StoreError> {
         let Ok(id) = i64::try_from(first) else { return Ok(None) };
-        // The segment is there for sharded clusters, where it names the one shard to ask.
-        let filter = doc! { "_id": id, "segment": document::segment(id) };
+        // Without the shard key, which would keep this off other shards: a block whose `segment`
+        // was changed must be found and reported, not be absent.
+        let filter = doc! { "_id": id };
         let found = self.find_one(filter, FindOneOptions::default()).await?;
         found.map(|document| document::decode(&document, first)).transpose()
     }

@@ -117,6 +117,11 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
+    /// Every request that came.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
     /// How many requests came.
     pub(crate) fn count(&self) -> usize {
         self.seen.lock().unwrap().len()

@@ -282,11 +282,8 @@ async fn start_audit(address: &str, ledger: &MemoryLedger, directory: &TempDir) 
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let task = tokio::spawn(async move {
-        audit_service::service::run(listener, callers, Readiness::default(), stop, async {
-            Ok(parts)
-        })
-        .await
-        .unwrap();
+        let parts = async { Ok(parts) };
+        audit_service::run(listener, callers, Readiness::default(), stop, parts).await.unwrap();
     });
     ready(&runtime::client::internal_client(), &url).await;
     Process { url, shutdown, task: Some(task) }

@@ -147,3 +147,16 @@ async fn a_command_of_unknown_outcome_is_learnt_by_sending_it_again() {
     let path = format!("/patient/{}", text(&created.body, "id"));
     assert_eq!(system.get(&path).await.expect(StatusCode::OK).body, created.body);
 }
+
+#[tokio::test]
+async fn only_an_id_made_for_this_request_is_said_to_be_fresh() {
+    let mut system = System::with_instances(0).await;
+    let (lossy, url) = Lossy::start(&system.audit.url).await;
+    system.add_instance(&url).await;
+    let post = || keyed(&system, Method::POST, "/patient", "k1").json(&samples::patient()).send();
+    post().await.expect(StatusCode::CREATED);
+    post().await.expect(StatusCode::CREATED);
+    assert_eq!(lossy.fresh(), 0);
+    system.registered(&samples::patient()).await;
+    assert_eq!(lossy.fresh(), 1);
+}

@@ -15,12 +15,17 @@ use axum::{
 use http::StatusCode;
 use tokio::net::TcpListener;
 
+/// How a record says that its command id was never sent before.
+const FRESH: &[u8] = br#""fresh":true"#;
+
 #[derive(Clone)]
 pub(crate) struct Lossy {
     upstream: String,
     http: reqwest::Client,
     /// Appends whose answers are lost from now on.
     losing: Arc<AtomicUsize>,
+    /// Appends with a record that was said to be fresh.
+    fresh: Arc<AtomicUsize>,
 }
 
 impl Lossy {
@@ -30,6 +35,7 @@ impl Lossy {
             upstream: upstream.to_owned(),
             http: runtime::client::internal_client(),
             losing: Arc::default(),
+            fresh: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -42,12 +48,20 @@ impl Lossy {
     pub(crate) fn lose(&self, count: usize) {
         self.losing.store(count, Ordering::SeqCst);
     }
+
+    /// How many appends had a record that was said to be fresh.
+    pub(crate) fn fresh(&self) -> usize {
+        self.fresh.load(Ordering::SeqCst)
+    }
 }
 
 async fn forward(State(lossy): State<Lossy>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let append = parts.method == http::Method::POST;
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    if body.windows(FRESH.len()).any(|window| window == FRESH) {
+        lossy.fresh.fetch_add(1, Ordering::SeqCst);
+    }
     let url = format!("{}{}", lossy.upstream, parts.uri);
     let sent = lossy.http.request(parts.method, url).headers(parts.headers).body(body);
     let Ok(answer) = sent.send().await else { return StatusCode::BAD_GATEWAY.into_response() };

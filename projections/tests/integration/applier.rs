@@ -38,7 +38,7 @@ fn someone() -> PatientId {
 
 async fn with_spy(permits: usize) -> (Arc<Spy>, Applier, Generation) {
     let fixture = Fixture::new().await;
-    let spy = Arc::new(Spy::new(permits));
+    let spy = Arc::new(Spy::over(fixture.store.clone(), permits));
     let generation = spy.serving().await.unwrap();
     (spy.clone(), Applier::start(spy, fixture.ledger.client(), ring()), generation)
 }

@@ -1,6 +1,9 @@
 //! The follower brings what is missing, and stops rather than skip.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use domain::{event::Event, ids::TestId, record::RecordType};
 use projections::{
@@ -13,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     fixture::{Fixture, follow, ring},
     ledger::FakeLedger,
+    spy::Spy,
 };
 
 #[tokio::test]
@@ -65,10 +69,9 @@ async fn failures_of_ledger_and_store_are_waited_out() {
     let fixture = Fixture::new().await;
     let patients = fixture.history().await;
     let generation = fixture.serving().await;
-    fixture.ledger.fail(3);
-    fixture.store.fail_reads(2);
+    fixture.ledger.fail(1);
+    fixture.store.fail_reads(1);
     fixture.store.fail_applies(Fault::Before, 2);
-    fixture.store.fail_applies(Fault::TestsOnly, 1);
     fixture.store.fail_applies(Fault::After, 1);
     let mut following = fixture.follow();
     following.reaches(generation, fixture.ledger.size()).await;
@@ -83,14 +86,18 @@ async fn one_that_died_between_writes_is_completed_by_the_next() {
     let fixture = Fixture::new().await;
     let patients = fixture.history().await;
     let generation = fixture.serving().await;
-    // Tests are written, the patients are not, and then nothing more happens.
+    // Tests are written, the patients are not, and the next try ends with the process.
     fixture.store.fail_applies(Fault::TestsOnly, 1);
-    fixture.store.fail_applies(Fault::Hang, 1);
-    let following = fixture.follow();
-    while fixture.store.tests(generation, patients[0]).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
+    let spy = Arc::new(Spy::over(fixture.store.clone(), 1));
+    let mut deps = fixture.deps();
+    deps.store = spy.clone();
+    let following = follow(deps);
+    while spy.calls.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     following.end().await;
+    assert_eq!(fixture.store.tests(generation, patients[0]).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.patient(generation, patients[0]).await.unwrap(), None);
     assert_eq!(fixture.store.position(generation).await.unwrap(), None);
 
     let mut following = fixture.follow();

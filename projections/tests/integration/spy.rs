@@ -31,9 +31,10 @@ pub(crate) struct Spy {
 }
 
 impl Spy {
-    pub(crate) fn new(permits: usize) -> Self {
+    /// Lets `permits` calls of `apply` through to a store.
+    pub(crate) fn over(inner: MemoryStore, permits: usize) -> Self {
         Self {
-            inner: MemoryStore::default(),
+            inner,
             gate: Semaphore::new(permits),
             calls: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),

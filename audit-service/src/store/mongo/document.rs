@@ -81,7 +81,7 @@ pub(super) struct Extent {
 }
 
 /// The shard key of a block.
-pub(super) fn segment(first: i64) -> i64 {
+fn segment(first: i64) -> i64 {
     first >> SEGMENT_BITS
 }
 
@@ -165,8 +165,7 @@ pub(super) fn decode_extent(document: &RawDocument) -> Result<Extent, StoreError
     with_part(document, |part| {
         let first = position(part.first, "_id")?;
         let count = part.count.ok_or("count is missing")?;
-        let records = 1..=MAX_BLOCK_RECORDS as i64;
-        if !records.contains(&count) {
+        if !usize::try_from(count).is_ok_and(|count| (1..=MAX_BLOCK_RECORDS).contains(&count)) {
             return Err(format!("count is {count}"));
         }
         Ok(Extent { first, end: part.first + count })

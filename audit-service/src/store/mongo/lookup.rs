@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use domain::ids::{Mac, Stream};
-use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     ClientSession,
     bson::{Bson, RawDocumentBuf, doc},
@@ -14,8 +14,15 @@ use mongodb::{
 use super::{MongoLedger, bounded, collect, document, error::read_error};
 use crate::store::StoreError;
 
-/// Sessions in which one call looks up streams at once. More would only queue at the server.
+/// Queries for streams that one call has under way at once. More would only queue at the server.
 const LANES: usize = 8;
+
+/// Streams in one query at most: small enough that one with a long history does not make the
+/// answer about all of them too long.
+const STREAMS_PER_QUERY: usize = 32;
+
+/// Blocks in the answer about several streams at most; see [`versions_together`].
+const BLOCKS_PER_ANSWER: u32 = 8;
 
 /// Command ids in one query. Each answers with the command ids of one block, 60 KB at most, all
 /// of which are held at once: a cut answer would be a false absence.
@@ -25,23 +32,25 @@ pub(super) async fn stream_versions(
     ledger: &MongoLedger,
     streams: &[Stream],
 ) -> Result<HashMap<Stream, u64>, StoreError> {
-    if streams.is_empty() {
-        return Ok(HashMap::new());
+    let together = streams.len().div_ceil(LANES).clamp(1, STREAMS_PER_QUERY);
+    let mut queries = Vec::with_capacity(streams.len().div_ceil(together));
+    for streams in streams.chunks(together) {
+        queries.push(versions(ledger, streams));
     }
-    let mut lanes = Vec::with_capacity(LANES);
-    for lane in streams.chunks(streams.len().div_ceil(LANES)) {
-        lanes.push(latest(ledger, lane));
-    }
-    Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
+    let found: Vec<HashMap<Stream, u64>> =
+        stream::iter(queries).buffer_unordered(LANES).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
-/// The latest versions of some streams, one after the other in one session.
-async fn latest(
+async fn versions(
     ledger: &MongoLedger,
     streams: &[Stream],
-) -> Result<Vec<(Stream, u64)>, StoreError> {
+) -> Result<HashMap<Stream, u64>, StoreError> {
+    if let Some(versions) = versions_together(ledger, streams).await? {
+        return Ok(versions);
+    }
     let mut session = ledger.session().await.map_err(read_error)?;
-    let mut versions = Vec::new();
+    let mut versions = HashMap::new();
     for stream in streams {
         let result = newest_block(ledger, &mut session, *stream).await;
         ledger.saw(&session);
@@ -50,6 +59,35 @@ async fn latest(
         }
     }
     Ok(versions)
+}
+
+/// The versions of some streams by one query, if so few blocks mention them that all of these
+/// fit one answer. Most lookups are about new patients, of whom no block knows.
+async fn versions_together(
+    ledger: &MongoLedger,
+    streams: &[Stream],
+) -> Result<Option<HashMap<Stream, u64>>, StoreError> {
+    let wanted: HashSet<&Stream> = streams.iter().collect();
+    let names: Vec<String> = streams.iter().map(Stream::to_string).collect();
+    let options = FindOptions::builder()
+        .projection(doc! { "streams": 1 })
+        .limit(i64::from(BLOCKS_PER_ANSWER))
+        .build();
+    let filter = doc! { "streams.s": { "$in": names } };
+    let blocks = ledger.find(filter, options, usize::MAX).await?;
+    if blocks.len() >= BLOCKS_PER_ANSWER as usize {
+        return Ok(None);
+    }
+    let mut versions = HashMap::new();
+    for block in &blocks {
+        for (stream, version) in document::decode_streams(block)? {
+            if wanted.contains(&stream) {
+                let highest = versions.entry(stream).or_insert(version);
+                *highest = version.max(*highest);
+            }
+        }
+    }
+    Ok(Some(versions))
 }
 
 /// The entry of a stream in the newest block that has one.
@@ -115,7 +153,7 @@ pub(super) async fn stream_lines(
         doc! { "$limit": i64::try_from(max).unwrap_or(i64::MAX).max(1) },
         doc! { "$project": { "found": found } },
     ];
-    let documents = bounded(async {
+    let documents = bounded(Box::pin(async {
         let mut session = ledger.session().await?;
         let aggregate = ledger.blocks.aggregate(pipeline).with_type::<RawDocumentBuf>();
         let result = match aggregate.session(&mut session).await {
@@ -124,7 +162,7 @@ pub(super) async fn stream_lines(
         };
         ledger.saw(&session);
         result
-    })
+    }))
     .await?;
     let mut lines = Vec::new();
     for document in &documents {

@@ -3,14 +3,16 @@
 use std::{net::IpAddr, time::Duration};
 
 use mongodb::{
-    Client, Collection, IndexModel,
-    bson::{Bson, Document, RawDocumentBuf, doc},
+    Client, Collection,
+    bson::{Document, RawDocumentBuf, doc},
     error::{Error, ErrorKind},
     options::{
-        Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadConcern,
-        ReadPreference, SelectionCriteria, ServerAddress, WriteConcern,
+        Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference,
+        SelectionCriteria, ServerAddress, WriteConcern,
     },
 };
+
+use super::indexes;
 
 /// The collection of blocks.
 const COLLECTION: &str = "blocks";
@@ -26,12 +28,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections at most: the lookups of one append, some readers and the append itself.
 const MAX_CONNECTIONS: u32 = 32;
-
-/// How often to look whether another process has made the indexes; half a minute in all.
-const INDEX_POLLS: u32 = 30;
-
-/// The pause between two of these looks.
-const INDEX_POLL_PAUSE: Duration = Duration::from_secs(1);
 
 /// `CommandNotFound` and its older kin: the server is not MongoDB itself.
 const COMMAND_UNKNOWN: [i32; 3] = [59, 115, 303];
@@ -131,7 +127,7 @@ pub(super) async fn open(
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     let blocks = client.database(database).collection_with_options(COLLECTION, collection_options);
-    ensure_indexes(&blocks).await?;
+    indexes::ensure(&blocks).await?;
     Ok((client, blocks))
 }
 
@@ -241,70 +237,48 @@ fn is_cosmos(hello: &Document, hosts: &[ServerAddress]) -> bool {
     says(hello, "setName", "globaldb") || hosts.iter().any(by_host)
 }
 
-/// The lookups' indexes, by their keys.
-fn indexes() -> [(&'static str, Document); 2] {
-    [
-        ("{ \"streams.s\": 1, _id: -1 }", doc! { "streams.s": 1, "_id": -1 }),
-        ("{ \"commands.i\": 1 }", doc! { "commands.i": 1 }),
-    ]
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
 
-/// Makes the indexes of an empty collection, or waits for those of one that holds blocks.
-async fn ensure_indexes(blocks: &Collection<RawDocumentBuf>) -> Result<(), OpenError> {
-    let unavailable = |source| OpenError::Unavailable { doing: "indexes", source };
-    let any = blocks.find_one(doc! {}).projection(doc! { "_id": 1 }).await;
-    if any.map_err(unavailable)?.is_some() {
-        await_indexes(blocks).await?;
+    fn hosts(addresses: &[&str]) -> Vec<ServerAddress> {
+        addresses.iter().map(|address| ServerAddress::parse(address).unwrap()).collect()
     }
-    // For indexes that exist this changes nothing, but waits while they are still being made.
-    let models = indexes().map(|(_, keys)| IndexModel::builder().keys(keys).build());
-    blocks.create_indexes(models).await.map_err(unavailable)?;
-    let present = list_indexes(blocks).await.map_err(unavailable)?;
-    let unique = present.into_iter().find(|(name, _, unique)| *unique && name != "_id_");
-    unique.map_or(Ok(()), |(index, ..)| Err(OpenError::UniqueIndex { index }))
-}
 
-async fn await_indexes(blocks: &Collection<RawDocumentBuf>) -> Result<(), OpenError> {
-    let mut missing = None;
-    for _ in 0..INDEX_POLLS {
-        let present = list_indexes(blocks).await;
-        let present = present
-            .map_err(|source| OpenError::Unavailable { doing: "listing indexes", source })?;
-        missing = indexes()
-            .into_iter()
-            .find(|(_, keys)| !present.iter().any(|(_, present, _)| same_keys(present, keys)));
-        if missing.is_none() {
-            return Ok(());
+    #[test]
+    fn a_standalone_server_is_for_loopback_alone() {
+        #[track_caller]
+        fn check(addresses: &[&str], allowed: bool) {
+            assert_eq!(check_standalone(&hosts(addresses)).is_ok(), allowed, "{addresses:?}");
         }
-        tokio::time::sleep(INDEX_POLL_PAUSE).await;
+        check(&["127.0.0.1:27017"], true);
+        check(&["127.8.0.1"], true);
+        check(&["LocalHost"], true);
+        check(&["[::1]:27017"], true);
+        check(&["10.0.0.1"], false);
+        check(&["localhost.example.org"], false);
+        check(&["127.0.0.1", "10.0.0.1"], false);
     }
-    missing.map_or(Ok(()), |(index, _)| Err(OpenError::MissingIndex { index }))
-}
 
-/// Name, keys and uniqueness of each index.
-async fn list_indexes(
-    blocks: &Collection<RawDocumentBuf>,
-) -> Result<Vec<(String, Document, bool)>, Error> {
-    let mut cursor = blocks.list_indexes().await?;
-    let mut indexes = Vec::new();
-    while cursor.advance().await? {
-        let IndexModel { keys, options, .. } = cursor.deserialize_current()?;
-        let IndexOptions { name, unique, .. } = options.unwrap_or_default();
-        indexes.push((name.unwrap_or_default(), keys, unique.unwrap_or_default()));
+    #[test]
+    fn cosmos_is_known_by_its_hosts_or_its_set() {
+        #[track_caller]
+        fn check(hello: &Document, address: &str, expected: bool) {
+            assert_eq!(is_cosmos(hello, &hosts(&[address])), expected, "{address}");
+        }
+        check(&doc! {}, "clinic.mongo.cosmos.azure.com:10255", true);
+        check(&doc! {}, "CLINIC.mongo.cosmos.azure.com:10255", true);
+        check(&doc! {}, "clinic.documents.azure.com:10255", true);
+        check(&doc! { "setName": "globaldb" }, "10.0.0.1", true);
+        check(&doc! { "msg": "isdbgrid" }, "clinic.mongocluster.cosmos.azure.com", false);
+        check(&doc! { "setName": "rs0" }, "127.0.0.1", false);
     }
-    Ok(indexes)
-}
 
-/// Compares by value: a shell makes doubles of the directions, the driver integers.
-fn same_keys(one: &Document, other: &Document) -> bool {
-    let direction = |value: &Bson| match value {
-        Bson::Int32(value) => Some(f64::from(*value)),
-        Bson::Double(value) => Some(*value),
-        _ => None,
-    };
-    one.len() == other.len()
-        && one
-            .iter()
-            .zip(other)
-            .all(|((one, a), (other, b))| one == other && direction(a) == direction(b))
+    #[test]
+    fn majorities_are_journaled_unless_it_is_switched_off() {
+        assert!(check_configuration(&doc! { "config": {} }).is_ok());
+        let off = doc! { "config": { "writeConcernMajorityJournalDefault": false } };
+        assert!(matches!(check_configuration(&off), Err(OpenError::MajorityNotJournaled)));
+    }
 }

@@ -36,13 +36,13 @@ struct StoredRecord {
 
 pub(super) fn head(connection: &Connection) -> Result<Option<Block>, StoreError> {
     let newest = "SELECT * FROM blocks ORDER BY first DESC LIMIT 1";
-    read_first(connection, extents(connection, newest, [], 0)?)
+    read_first(connection, &extents(connection, newest, [], 0)?)
 }
 
 pub(super) fn block_at(connection: &Connection, first: u64) -> Result<Option<Block>, StoreError> {
     let Ok(position) = i64::try_from(first) else { return Ok(None) };
     let exact = "SELECT * FROM blocks WHERE first = ?1";
-    read_first(connection, extents(connection, exact, [&position], first)?)
+    read_first(connection, &extents(connection, exact, [&position], first)?)
 }
 
 pub(super) fn blocks_from(
@@ -152,7 +152,7 @@ fn extent(row: &Row<'_>, first: u64) -> Result<Extent, StoreError> {
     })
 }
 
-fn read_first(connection: &Connection, extents: Vec<Extent>) -> Result<Option<Block>, StoreError> {
+fn read_first(connection: &Connection, extents: &[Extent]) -> Result<Option<Block>, StoreError> {
     extents.first().map(|extent| read_block(connection, extent)).transpose()
 }
 

@@ -1,0 +1,232 @@
+//! Proposals, ledgers in memory and their appenders.
+
+use std::{sync::Arc, time::Duration};
+
+use audit_service::{
+    AuditLedger, OpenError, Parts,
+    admit::admit,
+    checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
+    clock::Clock,
+    queue::Admitted,
+    roles::Role,
+    seal::SealKey,
+    service::system_clock,
+    store::{LedgerStore, memory::MemoryLedger},
+};
+use domain::{
+    actor::{Actor, ActorKind, Outcome, Purpose},
+    hash::Hash,
+    ids::{KeyId, Mac, Name, PatientId, Stream},
+    record::{CommandRef, KeyName, RecordType},
+    sealed::{JweHeader, write_compact},
+    wire::{AppendResult, Proposal, Receipt, Stored},
+};
+use runtime::{health::Readiness, secrets::Secret};
+use tempfile::TempDir;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+pub(crate) const ORIGIN: &str = "test-ledger";
+
+/// The seal key of every honest process.
+pub(crate) const SEAL_KEY: [u8; 32] = [5; 32];
+
+/// How long anything that should happen may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn mac(number: u64) -> Mac {
+    Mac::new(Hash::of_line(&number.to_string()).0)
+}
+
+pub(crate) fn patient(number: u64) -> Stream {
+    Stream::Patient(PatientId::new(Uuid::from_u128(u128::from(number) << 64 | 7)))
+}
+
+/// A record of nothing in particular.
+fn proposal(record_type: RecordType) -> Proposal {
+    Proposal {
+        record_type,
+        stream: None,
+        version: None,
+        object: None,
+        subjects: Vec::new(),
+        schema: None,
+        actor: Actor { id: name("clinic"), kind: ActorKind::Subscription, roles: Vec::new() },
+        client: Some("192.0.2.7".parse().unwrap()),
+        purpose: Purpose::Treatment,
+        outcome: Outcome::Success,
+        command: None,
+        fresh: false,
+        trace: None,
+        data: None,
+        external: None,
+    }
+}
+
+/// A compact JWE with so many bytes of content; the content itself is nothing.
+fn sealed(stream: Stream, record_type: RecordType, version: u64, bytes: usize) -> String {
+    let kid = KeyId::new(Uuid::from_u128(1));
+    let header = JweHeader::new(kid, Some(stream), record_type, Some(version));
+    write_compact(&header.encode(), &[1; 12], &vec![7; bytes], &[2; 16])
+}
+
+/// An event that takes this version of the patient's stream.
+pub(crate) fn event(of: u64, version: u64) -> Proposal {
+    event_of_bytes(of, version, 40)
+}
+
+pub(crate) fn event_of_bytes(of: u64, version: u64, bytes: usize) -> Proposal {
+    let (stream, record_type) = (patient(of), RecordType::PatientAmended);
+    Proposal {
+        stream: Some(stream),
+        version: Some(version),
+        schema: Some(1),
+        data: Some(sealed(stream, record_type, version, bytes)),
+        ..proposal(record_type)
+    }
+}
+
+/// A read of a patient.
+pub(crate) fn read(of: u64) -> Proposal {
+    Proposal { stream: Some(patient(of)), ..proposal(RecordType::PatientRead) }
+}
+
+/// Adds a command whose id was made by a client, so that the ledger may hold it already.
+pub(crate) fn by_command(id: u64, digest: u64, proposal: Proposal) -> Proposal {
+    let command = CommandRef { id: mac(id), digest: mac(digest), kid: KeyName::new([1; 4]) };
+    Proposal { command: Some(command), ..proposal }
+}
+
+/// Says that the command's id was made for this very request.
+pub(crate) fn fresh(proposal: Proposal) -> Proposal {
+    Proposal { fresh: true, ..proposal }
+}
+
+pub(crate) fn admitted(proposals: impl IntoIterator<Item = Proposal>) -> Vec<Admitted> {
+    let admit = |proposal| {
+        admit(proposal, Role::PatientService, &name(ORIGIN), &name("patient-service")).unwrap()
+    };
+    proposals.into_iter().map(admit).collect()
+}
+
+pub(crate) fn signer() -> CheckpointSigner {
+    let key = new_signing_key(&name(ORIGIN), [9; 32]);
+    CheckpointSigner::from_secret(&Secret::new(key)).unwrap()
+}
+
+/// A process's own files.
+pub(crate) struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn checkpoint_file(&self) -> CheckpointFile {
+        CheckpointFile::new(self.folder.path().join("checkpoint"))
+    }
+
+    pub(crate) fn parts(&self, store: impl LedgerStore) -> Parts {
+        Parts {
+            store: Arc::new(store),
+            signer: signer(),
+            seal_key: SealKey::new(SEAL_KEY),
+            checkpoint_file: self.checkpoint_file(),
+            clock: system_clock(),
+        }
+    }
+
+    /// Opens a ledger that must open.
+    pub(crate) async fn open(&self, store: &MemoryLedger) -> Running {
+        Running::open(self.parts(store.clone())).await.unwrap()
+    }
+
+    pub(crate) async fn open_with_clock(&self, store: &MemoryLedger, clock: Clock) -> Running {
+        Running::open(Parts { clock, ..self.parts(store.clone()) }).await.unwrap()
+    }
+}
+
+/// A running ledger, as one process has it.
+pub(crate) struct Running {
+    pub(crate) ledger: AuditLedger,
+    pub(crate) readiness: Readiness,
+    pub(crate) abandon: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    pub(crate) async fn open(parts: Parts) -> Result<Self, OpenError> {
+        let readiness = Readiness::default();
+        let tasks = TaskTracker::new();
+        let abandon = CancellationToken::new();
+        let shutdown = CancellationToken::new();
+        let ledger = AuditLedger::open(parts, &readiness, &tasks, &shutdown, &abandon).await?;
+        Ok(Self { ledger, readiness, abandon, tasks })
+    }
+
+    pub(crate) async fn append_all(
+        &self,
+        proposals: impl IntoIterator<Item = Proposal>,
+    ) -> Vec<AppendResult> {
+        self.ledger.queue.submit(admitted(proposals), PATIENCE).await
+    }
+
+    pub(crate) async fn append(&self, proposal: Proposal) -> AppendResult {
+        self.append_all([proposal]).await.pop().unwrap()
+    }
+
+    /// As [`Running::append`], for a caller who waits no longer than this.
+    pub(crate) async fn append_within(&self, wait: Duration, proposal: Proposal) -> AppendResult {
+        self.ledger.queue.submit(admitted([proposal]), wait).await.pop().unwrap()
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.ledger.head.borrow().size
+    }
+
+    /// Stops cleanly: what waits is finished and the checkpoint is remembered.
+    pub(crate) async fn stop(self) {
+        let Self { ledger, abandon, tasks, .. } = self;
+        drop(ledger);
+        abandon.cancel();
+        tasks.close();
+        tokio::time::timeout(PATIENCE, tasks.wait()).await.expect("the tasks end");
+    }
+}
+
+#[track_caller]
+pub(crate) fn receipt(result: AppendResult) -> Receipt {
+    match result {
+        AppendResult::Appended(receipt) => receipt,
+        other => panic!("not appended: {other:?}"),
+    }
+}
+
+pub(crate) fn nothing_stored() -> AppendResult {
+    AppendResult::Unavailable { stored: Stored::NothingStored }
+}
+
+pub(crate) fn outcome_unknown() -> AppendResult {
+    AppendResult::Unavailable { stored: Stored::Unknown }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn eventually(condition: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let polling = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, polling).await;
+        assert!(in_time.is_ok(), "it did not come to pass: {caller}");
+    }
+}

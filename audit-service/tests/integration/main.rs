@@ -1,0 +1,21 @@
+//! The ledger's rules, with faults on demand, and the service over real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod chain;
+mod fixture;
+
+mod api_append;
+mod api_external;
+mod api_read;
+mod api_roles;
+mod audit_client;
+mod clock;
+mod faults;
+mod forged;
+mod group_commit;
+mod idempotency;
+mod model;
+mod privacy;
+mod replicas;
+mod server;
+mod start;

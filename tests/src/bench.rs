@@ -1,0 +1,6 @@
+//! What the system bears, as ratios against a baseline of the same run.
+
+pub mod appends;
+pub mod baseline;
+pub mod load;
+pub mod report;

@@ -1,0 +1,14 @@
+//! What the end-to-end, fault and load tests share: servers to run against.
+//!
+//! Nothing here is part of the product.
+
+pub mod mongod;
+
+pub mod bench;
+pub mod fhir;
+pub mod http;
+pub mod ledger;
+pub mod programs;
+pub mod proxy;
+pub mod samples;
+pub mod system;

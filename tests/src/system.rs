@@ -1,0 +1,487 @@
+//! The whole system as processes, on stores of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use standalone::data_dir::DataDir;
+use tempfile::TempDir;
+
+use crate::{
+    http::Api,
+    mongod,
+    programs::{self, POLL_PAUSE, Program},
+    proxy::{Balancer, TcpProxy},
+};
+
+/// How long a system may take to be ready. Far more than it needs, because the machine may be
+/// busy with compiling and other tests.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Ports below those that the system hands out to connections, so that none is taken between
+/// choosing it and listening on it.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// Where a system keeps its data.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// Files in the data directory.
+    Sqlite,
+    /// Databases on a MongoDB.
+    Mongo(String),
+}
+
+impl Store {
+    /// Databases on the MongoDB that all tests share.
+    pub async fn shared_mongo() -> Self {
+        Self::Mongo(mongod::uri().await.to_owned())
+    }
+}
+
+/// How to run a system as processes of their own.
+#[derive(Debug)]
+pub struct Layout {
+    /// The MongoDB of the ledger, the keys and the follower.
+    pub mongo: String,
+    /// Another way to the read models, for patient-service alone.
+    pub patients_store: Option<String>,
+    /// Replicas of patient-service, and as many of audit-service, each for one of the other.
+    pub replicas: usize,
+    /// Whether `projections follow` runs from the start.
+    pub follower: bool,
+}
+
+impl Layout {
+    /// Two replicas on the MongoDB that all tests share.
+    pub async fn shared() -> Self {
+        let mongo = mongod::uri().await.to_owned();
+        Self { mongo, patients_store: None, replicas: 2, follower: true }
+    }
+}
+
+/// A running system. It ends when it is dropped; what its processes said is shown when a test
+/// fails.
+#[derive(Debug)]
+pub struct System {
+    folder: TempDir,
+    prefix: String,
+    store: Store,
+    rust_log: String,
+    recipes: BTreeMap<String, Recipe>,
+    programs: BTreeMap<String, Program>,
+    addresses: Addresses,
+    /// Between each replica of patient-service and its replica of audit-service.
+    pub to_audit: Vec<TcpProxy>,
+    _balancer: Option<Balancer>,
+}
+
+/// Where the parts of a system are.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// The public door.
+    pub gateway: String,
+    /// Internal: patients and tests; one of the replicas.
+    pub patient_service: String,
+    /// Internal: the ledger; one of the replicas.
+    pub audit_service: String,
+}
+
+/// How to start a program again.
+#[derive(Debug, Clone)]
+struct Recipe {
+    program: &'static str,
+    arguments: Vec<String>,
+    /// Where it says whether it is ready; standalone says where that is in its data directory.
+    url: Option<String>,
+}
+
+impl System {
+    /// Everything in one process, ready to use.
+    pub async fn standalone(store: Store) -> Self {
+        Self::standalone_logging(store, "").await
+    }
+
+    /// As [`System::standalone`], with `RUST_LOG`.
+    pub async fn standalone_logging(store: Store, rust_log: &str) -> Self {
+        let mut system = Self::prepare(store).expect("a folder");
+        rust_log.clone_into(&mut system.rust_log);
+        system.recipes.insert("standalone".to_owned(), system.standalone_recipe());
+        system.start("standalone").await.expect("the system starts");
+        system
+    }
+
+    /// Every service as a process of its own, ready to use.
+    pub async fn four_processes(layout: Layout) -> Self {
+        let system = Self::four_processes_started(layout).await;
+        system.ready().await.expect("the system becomes ready");
+        system
+    }
+
+    /// As [`System::four_processes`], not yet ready.
+    pub async fn four_processes_started(layout: Layout) -> Self {
+        let mut system = Self::prepare(Store::Mongo(layout.mongo.clone())).expect("a folder");
+        system.lay_out(&layout).await.expect("processes are laid out");
+        for name in system.recipes.keys().cloned().collect::<Vec<_>>() {
+            system.spawn(&name).expect("a process starts");
+        }
+        system
+    }
+
+    fn prepare(store: Store) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("vitalog-test-").tempdir()?;
+        Ok(Self {
+            folder,
+            prefix: mongod::database("system"),
+            store,
+            rust_log: String::new(),
+            recipes: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            addresses: Addresses::default(),
+            to_audit: Vec::new(),
+            _balancer: None,
+        })
+    }
+
+    fn standalone_recipe(&self) -> Recipe {
+        let data = self.data().display().to_string();
+        let mut arguments = strings(&["--listen", "127.0.0.1:0", "--data-dir", &data]);
+        if let Store::Mongo(uri) = &self.store {
+            arguments.extend(strings(&["--store", uri, "--database-prefix", &self.prefix]));
+        }
+        Recipe { program: "standalone", arguments, url: None }
+    }
+
+    async fn lay_out(&mut self, layout: &Layout) -> anyhow::Result<()> {
+        DataDir::open(&self.data())?.complete(true)?;
+        let mut patient_urls = Vec::new();
+        let mut audit_urls = Vec::new();
+        for number in 0..layout.replicas {
+            let (recipe, url) = self.audit_service(number, layout)?;
+            self.recipes.insert(format!("audit-service-{number}"), recipe);
+            let proxy = TcpProxy::start(url.trim_start_matches("http://")).await?;
+            let through_proxy = format!("http://{}", proxy.address());
+            audit_urls.push(url);
+            self.to_audit.push(proxy);
+            let (recipe, url) = self.patient_service(&through_proxy, layout)?;
+            self.recipes.insert(format!("patient-service-{number}"), recipe);
+            patient_urls.push(url);
+        }
+        let balancer = Balancer::start(patient_urls.clone()).await?;
+        let (recipe, url) = self.gateway(&balancer.url(), &audit_urls[0])?;
+        self.recipes.insert("gateway".to_owned(), recipe);
+        // The last replica, so that the door and the follower ask different ones.
+        let audit_of_follower = audit_urls.last().context("a replica")?;
+        if layout.follower {
+            let recipe = self.follower(audit_of_follower)?;
+            self.recipes.insert("projections".to_owned(), recipe);
+        }
+        self.addresses = Addresses {
+            gateway: url,
+            patient_service: patient_urls[0].clone(),
+            audit_service: audit_urls[0].clone(),
+        };
+        self._balancer = Some(balancer);
+        Ok(())
+    }
+
+    fn audit_service(&self, number: usize, layout: &Layout) -> anyhow::Result<(Recipe, String)> {
+        let (listen, url) = free_address()?;
+        // Each replica remembers the ledger's end for itself, as on a machine of its own.
+        let checkpoint = self.data().join(format!("audit-service-{number}.checkpoint"));
+        let checkpoint = checkpoint.display().to_string();
+        let mut arguments = strings(&["serve", "--listen", &listen, "--store", &layout.mongo]);
+        arguments.extend(strings(&["--checkpoint-file", &checkpoint]));
+        arguments.extend(strings(&["--database-prefix", &self.prefix]));
+        arguments.extend([format!("--signing-key={}", self.secret("ledger"))]);
+        arguments.extend([format!("--seal-key={}", self.secret("seal"))]);
+        for caller in ["gateway", "patient-service", "projections", "external"] {
+            let key = self.secret(&format!("service-{caller}"));
+            arguments.push(format!("--caller={caller}={key}"));
+        }
+        Ok((Recipe { program: "audit-service", arguments, url: Some(url.clone()) }, url))
+    }
+
+    fn patient_service(&self, audit: &str, layout: &Layout) -> anyhow::Result<(Recipe, String)> {
+        let (listen, url) = free_address()?;
+        let store = layout.patients_store.as_ref().unwrap_or(&layout.mongo);
+        let mut arguments = strings(&["--listen", &listen, "--audit-url", audit]);
+        arguments.extend(strings(&["--store", store, "--keys", &layout.mongo]));
+        arguments.extend(strings(&["--database-prefix", &self.prefix]));
+        arguments.push(format!("--caller=gateway={}", self.secret("service-gateway")));
+        arguments.push(format!("--audit-key={}", self.secret("service-patient-service")));
+        arguments.push(format!("--kek={}", self.secret("kek")));
+        arguments.push(format!("--command-key={}", self.secret("command")));
+        Ok((Recipe { program: "patient-service", arguments, url: Some(url.clone()) }, url))
+    }
+
+    fn gateway(&self, patient: &str, audit: &str) -> anyhow::Result<(Recipe, String)> {
+        let (listen, url) = free_address()?;
+        let subscriptions = self.data().join("subscriptions.toml").display().to_string();
+        let key = self.secret("service-gateway");
+        let mut arguments = strings(&["--listen", &listen, "--subscriptions", &subscriptions]);
+        arguments.extend(strings(&["--patient-url", patient, "--patient-key", &key]));
+        arguments.extend(strings(&["--audit-url", audit, "--audit-key", &key]));
+        arguments.push(format!("--pepper={}", self.secret("pepper")));
+        Ok((Recipe { program: "gateway", arguments, url: Some(url.clone()) }, url))
+    }
+
+    fn follower(&self, audit: &str) -> anyhow::Result<Recipe> {
+        let (listen, url) = free_address()?;
+        let mut arguments = strings(&["follow", "--listen", &listen]);
+        arguments.extend(self.sources(audit));
+        Ok(Recipe { program: "projections", arguments, url: Some(url) })
+    }
+
+    /// What `projections` is told about ledger, read models and keys.
+    fn sources(&self, audit: &str) -> Vec<String> {
+        let mut arguments = strings(&["--audit-url", audit]);
+        arguments.push(format!("--audit-key={}", self.secret("service-projections")));
+        arguments.push(format!("--keys={}", self.location("keys.db")));
+        arguments.push(format!("--kek={}", self.secret("kek")));
+        arguments.extend(self.read_models());
+        arguments
+    }
+
+    fn read_models(&self) -> Vec<String> {
+        let store = self.location("patients.db");
+        strings(&["--store", &store, "--database-prefix", &self.prefix])
+    }
+
+    fn location(&self, file: &str) -> String {
+        match &self.store {
+            Store::Sqlite => format!("sqlite:{}", self.data().join(file).display()),
+            Store::Mongo(uri) => uri.clone(),
+        }
+    }
+
+    fn secret(&self, name: &str) -> String {
+        format!("file:{}", self.data().join("secrets").join(format!("{name}.key")).display())
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What the names of its databases on a MongoDB begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where its parts are.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// The public API without a key.
+    pub fn api(&self) -> Api {
+        Api::new(&self.addresses.gateway)
+    }
+
+    /// The public API with `patient:read` and `patient:write`.
+    pub fn clinic(&self) -> Api {
+        self.api().with_key(self.key("clinic"))
+    }
+
+    /// The public API with `audit:read`.
+    pub fn compliance(&self) -> Api {
+        self.api().with_key(self.key("compliance"))
+    }
+
+    /// The public API with `patient:erase`.
+    pub fn privacy(&self) -> Api {
+        self.api().with_key(self.key("privacy"))
+    }
+
+    /// A key that was made at the first start.
+    pub fn key(&self, name: &str) -> String {
+        let file = self.data().join("keys").join(format!("{name}.key"));
+        fs::read_to_string(file).expect("a key").trim().to_owned()
+    }
+
+    /// One of its processes, such as `audit-service-0`.
+    pub fn program(&mut self, name: &str) -> &mut Program {
+        self.programs.get_mut(name).expect("a process of this system")
+    }
+
+    /// What all processes have written, by name.
+    pub fn logs(&self) -> BTreeMap<String, String> {
+        self.programs.iter().map(|(name, program)| (name.clone(), program.log())).collect()
+    }
+
+    /// Starts a process that does not run, and waits until it is ready.
+    pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.spawn(name)?;
+        if name == "standalone" {
+            self.addresses = self.announced().await?;
+        }
+        self.ready().await
+    }
+
+    /// Starts a process and does not wait.
+    pub fn spawn(&mut self, name: &str) -> anyhow::Result<()> {
+        let recipe = self.recipes.get(name).context("a process of this system")?;
+        if recipe.url.is_none() {
+            // It says where the system was at the last start.
+            let _ = fs::remove_file(self.data().join("addresses.json"));
+        }
+        let log = self.folder.path().join(format!("{name}.log"));
+        let program = programs::built(recipe.program)?;
+        let program = Program::start(&program, &recipe.arguments, &self.rust_log, &log)?;
+        self.programs.insert(name.to_owned(), program);
+        Ok(())
+    }
+
+    /// Waits until standalone has written where its parts are.
+    async fn announced(&mut self) -> anyhow::Result<Addresses> {
+        let file = self.data().join("addresses.json");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let text = fs::read(&file).unwrap_or_default();
+            if let Ok(json) = serde_json::from_slice::<Value>(&text) {
+                let address = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+                return Ok(Addresses {
+                    gateway: address("gateway"),
+                    patient_service: address("patientService"),
+                    audit_service: address("auditService"),
+                });
+            }
+            let program = self.program("standalone");
+            if let Some(status) = program.ended()? {
+                bail!("standalone ended ({status}): {}", program.last_words());
+            }
+            tokio::time::sleep(POLL_PAUSE).await;
+        }
+        bail!("standalone wrote no addresses in {PATIENCE:?}")
+    }
+
+    /// Waits until every process says that it is ready.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        for url in self.health_urls() {
+            wait_for_ready(&url, PATIENCE).await?;
+        }
+        Ok(())
+    }
+
+    fn health_urls(&self) -> Vec<String> {
+        let running = self.recipes.iter().filter(|(name, _)| self.programs.contains_key(*name));
+        let urls = running.map(|(_, recipe)| recipe.url.as_ref());
+        urls.map(|url| url.unwrap_or(&self.addresses.gateway).clone()).collect()
+    }
+
+    /// Where a process says whether it is ready.
+    pub fn health_url(&self, name: &str) -> String {
+        self.recipes[name].url.as_ref().unwrap_or(&self.addresses.gateway).clone()
+    }
+
+    /// Runs `projections` with one of its commands and returns what it prints, as JSON.
+    pub async fn projections(&self, command: &str) -> anyhow::Result<Value> {
+        let mut arguments = vec![command.to_owned()];
+        match command {
+            "rebuild" => arguments.extend(self.sources(&self.addresses.audit_service)),
+            "status" => {
+                arguments.extend(strings(&["--audit-url", &self.addresses.audit_service]));
+                arguments.push(format!("--audit-key={}", self.secret("service-projections")));
+                arguments.extend(self.read_models());
+            }
+            _ => arguments.extend(self.read_models()),
+        }
+        let output = programs::run("projections", &arguments, self.folder.path(), PATIENCE).await?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "projections {command} failed: {log}");
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("projections {command} printed no JSON: {log}"))
+    }
+
+    /// Waits until the follower has followed the whole ledger.
+    pub async fn followed(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.projections("status").await?["lagRecords"] == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL_PAUSE).await;
+        }
+        bail!("the follower has not caught up in {PATIENCE:?}")
+    }
+
+    /// Checks that the read models say what a rebuild from the ledger says. The rebuilt ones serve
+    /// from then on.
+    pub async fn equals_its_rebuild(&self) {
+        let compare = async {
+            self.followed().await?;
+            let live = self.projections("digest").await?;
+            let summary = self.projections("rebuild").await?;
+            let rebuilt = self.projections("digest").await?;
+            ensure!(live["digest"].is_string(), "no digest in {live}");
+            ensure!(live["digest"] == rebuilt["digest"], "live {live}, rebuilt {rebuilt}");
+            ensure!(summary["digest"] == rebuilt["digest"], "{summary} is not {rebuilt}");
+            ensure!(live["generation"] != rebuilt["generation"], "the same generation: {live}");
+            anyhow::Ok(())
+        };
+        compare.await.expect("live read models equal rebuilt ones");
+    }
+
+    /// Stops every process at once and drops its databases.
+    pub async fn finish(mut self) {
+        self.programs.clear();
+        if matches!(self.store, Store::Mongo(_)) {
+            mongod::drop_databases(&self.prefix).await;
+        }
+    }
+
+    /// A folder for what else a test needs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for System {
+    #[allow(clippy::print_stderr)]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (name, program) in &self.programs {
+                eprintln!("---- the last of {name}'s log:\n{}\n", program.last_words());
+            }
+        }
+    }
+}
+
+/// Waits until a service says that it is ready.
+pub async fn wait_for_ready(url: &str, patience: Duration) -> anyhow::Result<()> {
+    let api = Api::new(url);
+    let deadline = Instant::now() + patience;
+    let mut last = String::from("no answer");
+    while Instant::now() < deadline {
+        match crate::http::try_send(api.request(reqwest::Method::GET, "/readyz")).await {
+            Ok(answer) if answer.status == 200 => return Ok(()),
+            Ok(answer) => last = format!("{answer:?}"),
+            Err(error) => last = format!("{error:#}"),
+        }
+        tokio::time::sleep(POLL_PAUSE).await;
+    }
+    bail!("not ready after {patience:?}: {last}")
+}
+
+/// An address that nobody listens on, and its URL.
+fn free_address() -> anyhow::Result<(String, String)> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let address = format!("127.0.0.1:{}", rand::random_range(PORTS));
+        if TcpListener::bind(&address).is_ok() {
+            let url = format!("http://{address}");
+            return Ok((address, url));
+        }
+    }
+    bail!("no free port")
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}

@@ -1,0 +1,32 @@
+//! The same scenario on every form of the system.
+
+use tests::{
+    samples::a_place,
+    system::{Layout, Store, System},
+};
+
+use crate::scenario;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standalone_on_sqlite() {
+    let _place = a_place().await;
+    let system = System::standalone(Store::Sqlite).await;
+    scenario::run(&system).await;
+    system.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standalone_on_mongodb() {
+    let _place = a_place().await;
+    let system = System::standalone(Store::shared_mongo().await).await;
+    scenario::run(&system).await;
+    system.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_processes_with_two_replicas_on_mongodb() {
+    let _place = a_place().await;
+    let system = System::four_processes(Layout::shared().await).await;
+    scenario::run(&system).await;
+    system.finish().await;
+}

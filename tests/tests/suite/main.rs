@@ -1,0 +1,18 @@
+//! Tests across crates, in one binary: adapters against real stores, and the whole system.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod cohort;
+mod end_to_end;
+mod faults;
+mod follower;
+mod four_processes;
+mod jose;
+mod key_pool;
+mod key_ring;
+mod kill;
+mod ledger_store;
+mod projection_store;
+mod scenario;
+mod sealing;
+mod secrecy;

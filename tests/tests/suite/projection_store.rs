@@ -1,0 +1,72 @@
+//! What every projection store must do; each backend passes in one line.
+
+mod activity;
+mod apply;
+mod backends;
+mod digests;
+mod fixtures;
+mod generations;
+mod histories;
+mod interleavings;
+mod search;
+mod specifics;
+mod tombstones;
+
+use backends::Backend;
+
+/// Runs the suite on one backend. Every test gets a store of its own.
+macro_rules! conformance {
+    ($backend:ident) => {
+        conformance! { $backend:
+            apply: a_change_is_applied_is_there_already_or_leaves_a_gap,
+            apply: an_overlapping_change_is_applied_whole,
+            apply: a_change_applied_twice_is_applied_once,
+            apply: one_batch_tells_each_change_its_own_result,
+            apply: a_batch_of_many_hundreds_is_applied,
+            apply: an_amended_test_keeps_its_place,
+            apply: tests_of_another_patient_are_not_found,
+            apply: a_stream_that_does_not_begin_with_a_registration_is_a_gap,
+            apply: cursors_are_of_what_is_applied,
+            interleavings: any_order_of_runs_gives_the_documents_of_one_replay,
+            interleavings: two_writers_of_one_stream_at_once_lose_nothing,
+            interleavings: a_test_recorded_beside_the_removal_does_not_stay,
+            interleavings: the_newer_of_two_first_writers_wins,
+            tombstones: a_late_writer_brings_nothing_back,
+            tombstones: nothing_personal_is_left_in_a_tombstone,
+            search: results_are_those_that_match,
+            search: updates_show_at_once,
+            search: values_are_never_operators,
+            activity: a_record_written_twice_stays_once,
+            activity: pages_go_back_in_time,
+            activity: a_position_only_moves_forward,
+            generations: two_stores_at_once_make_one_first_generation,
+            generations: a_new_generation_is_empty_and_does_not_serve,
+            generations: a_serving_generation_is_not_dropped,
+            generations: a_number_is_never_used_again,
+            generations: two_stores_that_create_at_once_get_two_generations,
+            generations: a_generation_that_does_not_exist_is_refused,
+            digests: equal_documents_have_equal_digests_whatever_the_store,
+            digests: any_single_change_changes_the_digest,
+            digests: differences_are_named_with_their_versions,
+        }
+    };
+    ($backend:ident: $($module:ident: $test:ident,)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let stores = super::Backend::$backend.open(stringify!($test)).await;
+            super::$module::$test(&stores).await;
+        }
+    )+};
+}
+
+mod memory {
+    conformance!(Memory);
+}
+
+mod sqlite {
+    conformance!(Sqlite);
+}
+
+mod mongo {
+    conformance!(Mongo);
+}

@@ -1,0 +1,129 @@
+//! The stores under test, and a look at what they hold beneath the port.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use mongodb::{
+    Client,
+    bson::{Bson, Document, doc},
+};
+use projections::{
+    documents::Generation,
+    store::{ProjectionStore, memory::MemoryStore, mongo::MongoStore, sqlite::SqliteStore},
+};
+use tempfile::TempDir;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Backend {
+    Memory,
+    Sqlite,
+    Mongo,
+}
+
+/// One empty store, opened twice as two processes would.
+pub(super) struct Stores {
+    pub(super) one: Arc<dyn ProjectionStore>,
+    pub(super) two: Arc<dyn ProjectionStore>,
+    pub(super) raw: Raw,
+}
+
+/// What is beneath the port.
+pub(super) enum Raw {
+    Memory,
+    Sqlite(TempDir),
+    Mongo(mongodb::Database),
+}
+
+impl Backend {
+    pub(super) async fn open(self, test: &str) -> Stores {
+        match self {
+            Self::Memory => {
+                let store = MemoryStore::default();
+                Stores { one: Arc::new(store.clone()), two: Arc::new(store), raw: Raw::Memory }
+            }
+            Self::Sqlite => {
+                let folder = TempDir::new().unwrap();
+                let open = || Arc::new(SqliteStore::open(&file(&folder)).unwrap());
+                Stores { one: open(), two: open(), raw: Raw::Sqlite(folder) }
+            }
+            Self::Mongo => {
+                let (uri, name) = (tests::mongod::uri().await, tests::mongod::database(test));
+                let open = async || Arc::new(MongoStore::connect(uri, &name).await.unwrap());
+                let (one, two) = (open().await, open().await);
+                let client = Client::with_uri_str(uri).await.unwrap();
+                Stores { one, two, raw: Raw::Mongo(client.database(&name)) }
+            }
+        }
+    }
+}
+
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join("patients.db")
+}
+
+impl Stores {
+    /// The serving generation of a store that may be new.
+    pub(super) async fn generation(&self) -> Generation {
+        self.one.serving().await.unwrap()
+    }
+}
+
+impl Raw {
+    /// The members of a stored document that have a value, as text; empty for the store that
+    /// has no stored form.
+    pub(super) async fn members(&self, table: &str, id: &str) -> BTreeMap<String, String> {
+        match self {
+            Self::Memory => BTreeMap::new(),
+            Self::Sqlite(folder) => row(&file(folder), table, id),
+            Self::Mongo(database) => {
+                let collection = database.collection::<Document>(table);
+                let document = collection.find_one(doc! { "_id": id }).await.unwrap().unwrap();
+                let text = |value: Bson| value.as_str().map_or(value.to_string(), str::to_owned);
+                document.into_iter().map(|(member, value)| (member, text(value))).collect()
+            }
+        }
+    }
+
+    /// The names of all tables or collections.
+    pub(super) async fn tables(&self) -> Vec<String> {
+        match self {
+            Self::Memory => Vec::new(),
+            Self::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(file(folder)).unwrap();
+                let sql = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+                let mut statement = connection.prepare(sql).unwrap();
+                let names = statement.query_map((), |row| row.get(0)).unwrap();
+                names.collect::<Result<_, _>>().unwrap()
+            }
+            Self::Mongo(database) => database.list_collection_names().await.unwrap(),
+        }
+    }
+
+    /// Whether a text stands anywhere in the files, where the store has files of its own.
+    pub(super) fn files_contain(&self, text: &str) -> bool {
+        let Self::Sqlite(folder) = self else { return false };
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+}
+
+fn row(path: &PathBuf, table: &str, id: &str) -> BTreeMap<String, String> {
+    use rusqlite::types::Value;
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let mut statement =
+        connection.prepare(&format!("SELECT * FROM {table} WHERE id = ?1")).unwrap();
+    let names: Vec<String> = statement.column_names().map(ToString::to_string).collect();
+    let read = |row: &rusqlite::Row<'_>| {
+        let mut members = BTreeMap::new();
+        for (index, name) in names.iter().enumerate() {
+            match row.get(index)? {
+                Value::Null => None,
+                Value::Text(text) => members.insert(name.clone(), text),
+                value => members.insert(name.clone(), format!("{value:?}")),
+            };
+        }
+        Ok(members)
+    };
+    statement.query_row([id], read).unwrap()
+}

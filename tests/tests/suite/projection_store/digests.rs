@@ -1,0 +1,108 @@
+//! Digests and comparisons are of what documents say.
+
+use domain::event::Event;
+use projections::{
+    change::StreamChange,
+    digest::{Difference, Document, compare, digest},
+    store::{ReadModels, WriteModels, memory::MemoryStore},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use uuid::Uuid;
+
+use super::{
+    backends::Stores,
+    fixtures::{
+        amended, full_history, full_history_and, history, patient_id, registered, run,
+        test_amended, test_id, test_recorded, test_removed, whole,
+    },
+    histories::random_history,
+};
+
+async fn in_memory(changes: &[StreamChange]) -> projections::digest::Digest {
+    use projections::store::Generations;
+    let memory = MemoryStore::default();
+    let generation = memory.serving().await.unwrap();
+    memory.apply(generation, changes).await.unwrap();
+    digest(&memory, generation).await.unwrap()
+}
+
+pub(super) async fn equal_documents_have_equal_digests_whatever_the_store(stores: &Stores) {
+    let mut rng = StdRng::seed_from_u64(11);
+    let changes: Vec<StreamChange> = (0..450)
+        .map(|_| {
+            let patient = domain::ids::PatientId::new(Uuid::from_u128(rng.random()));
+            whole(patient, &random_history(&mut rng))
+        })
+        .collect();
+    let generation = stores.generation().await;
+    stores.one.apply(generation, &changes).await.unwrap();
+    let ours = digest(&*stores.two, generation).await.unwrap();
+    assert_eq!(ours, in_memory(&changes).await);
+    assert_eq!(ours.patients, 450);
+
+    // The way there makes no difference: one event at a time, into another generation.
+    let second = stores.one.create().await.unwrap();
+    let mut rng = StdRng::seed_from_u64(11);
+    for _ in 0..20 {
+        let patient = domain::ids::PatientId::new(Uuid::from_u128(rng.random()));
+        let events = random_history(&mut rng);
+        for to in 1..=events.len() as u64 {
+            let step = run(patient, &events, to - 1, to);
+            stores.one.apply(second, &[step]).await.unwrap();
+        }
+    }
+    assert_eq!(digest(&*stores.one, second).await.unwrap(), in_memory(&changes[..20]).await);
+}
+
+pub(super) async fn any_single_change_changes_the_digest(stores: &Stores) {
+    let (generation, patient) = (stores.generation().await, patient_id(1));
+    let events = full_history_and([
+        test_recorded(3, "three"),
+        test_amended(3, "three again"),
+        test_removed(3),
+        amended("CLEO"),
+        Event::PatientRemoved,
+        Event::PatientErased,
+    ]);
+    let mut seen = vec![digest(&*stores.one, generation).await.unwrap().hash];
+    for to in 1..=events.len() as u64 {
+        stores.one.apply(generation, &[run(patient, &events, to - 1, to)]).await.unwrap();
+        let hash = digest(&*stores.one, generation).await.unwrap().hash;
+        assert!(!seen.contains(&hash), "version {to}");
+        seen.push(hash);
+    }
+    assert_eq!(digest(&*stores.one, generation).await.unwrap().hash, *seen.last().unwrap());
+}
+
+pub(super) async fn differences_are_named_with_their_versions(stores: &Stores) {
+    let (first, second) = (stores.generation().await, stores.one.create().await.unwrap());
+    let events = full_history();
+    let same = whole(patient_id(1), &events);
+    let other = |name: &str| whole(patient_id(2), &history([registered(name)]));
+    let only =
+        |id, test| whole(patient_id(id), &history([registered("A"), test_recorded(test, "t")]));
+    stores.one.apply(first, &[same.clone(), other("ANN"), only(3, 30)]).await.unwrap();
+    stores.one.apply(second, &[same, other("BEA"), only(4, 40)]).await.unwrap();
+    stores.one.apply(second, &[run(patient_id(1), &more(), 6, 7)]).await.unwrap();
+    let store: &dyn ReadModels = &*stores.two;
+    let differences = compare(store, first, second).await.unwrap();
+    let patient = |id| Document::Patient(patient_id(id));
+    let test = |id, test| Document::Test(patient_id(id), test_id(test));
+    let expected = [
+        (patient(1), Some(6), Some(7)),
+        (patient(2), Some(1), Some(1)),
+        (patient(3), Some(2), None),
+        (patient(4), None, Some(2)),
+        (test(1, 1), Some(5), Some(7)),
+        (test(3, 30), Some(2), None),
+        (test(4, 40), None, Some(2)),
+    ]
+    .map(|(document, first, second)| Difference { document, first, second });
+    assert_eq!(differences, expected);
+    assert_eq!(compare(store, first, first).await.unwrap(), []);
+}
+
+/// One event more, of a test.
+fn more() -> Vec<domain::event::Recorded> {
+    full_history_and([test_amended(1, "one more")])
+}

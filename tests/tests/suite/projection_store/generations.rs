@@ -1,0 +1,96 @@
+//! Making, choosing and dropping generations.
+
+use projections::{
+    documents::{Generation, Position},
+    store::StoreError,
+};
+
+use super::{
+    backends::Stores,
+    fixtures::{at, history, patient_id, registered, whole},
+};
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, generation: u32) {
+    match result {
+        Err(StoreError::Generation(number)) => assert_eq!(number, generation),
+        other => panic!("{other:?} is no refusal of generation {generation}"),
+    }
+}
+
+pub(super) async fn two_stores_at_once_make_one_first_generation(stores: &Stores) {
+    let (one, two) = tokio::join!(stores.one.serving(), stores.two.serving());
+    assert_eq!((one.unwrap(), two.unwrap()), (Generation(1), Generation(1)));
+    assert_eq!(stores.two.list().await.unwrap(), [Generation(1)]);
+    assert_eq!(stores.one.serving().await.unwrap(), Generation(1));
+}
+
+pub(super) async fn a_new_generation_is_empty_and_does_not_serve(stores: &Stores) {
+    let first = stores.generation().await;
+    let change = whole(patient_id(1), &history([registered("ANN")]));
+    stores.one.apply(first, std::slice::from_ref(&change)).await.unwrap();
+
+    let second = stores.one.create().await.unwrap();
+    assert_eq!(second, Generation(2));
+    assert_eq!(stores.two.list().await.unwrap(), [first, second]);
+    assert_eq!(stores.two.serving().await.unwrap(), first);
+    assert_eq!(stores.two.patient(second, patient_id(1)).await.unwrap(), None);
+    assert_eq!(stores.two.scan_patients(second, None, 10).await.unwrap(), []);
+
+    stores.two.apply(second, &[change]).await.unwrap();
+    stores.two.activate(second).await.unwrap();
+    assert_eq!(stores.one.serving().await.unwrap(), second);
+    assert!(stores.one.patient(second, patient_id(1)).await.unwrap().is_some());
+    assert_eq!(stores.one.list().await.unwrap(), [first, second]);
+}
+
+pub(super) async fn a_serving_generation_is_not_dropped(stores: &Stores) {
+    let first = stores.generation().await;
+    refused(stores.one.drop_generation(first).await, 1);
+    let second = stores.one.create().await.unwrap();
+    stores.one.activate(second).await.unwrap();
+    refused(stores.two.drop_generation(second).await, 2);
+    stores.two.drop_generation(first).await.unwrap();
+    assert_eq!(stores.one.list().await.unwrap(), [second]);
+    let tables = stores.raw.tables().await;
+    assert!(!tables.iter().any(|table| table.ends_with("_g1")), "{tables:?}");
+}
+
+pub(super) async fn a_number_is_never_used_again(stores: &Stores) {
+    stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    let position = Position { next_seq: 1, hash: domain::hash::Hash::ZERO, at: at(1) };
+    stores.one.set_position(second, &position).await.unwrap();
+    stores.one.drop_generation(second).await.unwrap();
+    let third = stores.two.create().await.unwrap();
+    assert_eq!(third, Generation(3));
+    assert_eq!(stores.two.position(third).await.unwrap(), None);
+    assert_eq!(stores.one.list().await.unwrap(), [Generation(1), third]);
+}
+
+pub(super) async fn two_stores_that_create_at_once_get_two_generations(stores: &Stores) {
+    let (one, two) = tokio::join!(stores.one.create(), stores.two.create());
+    let mut made = [one.unwrap(), two.unwrap()];
+    made.sort_unstable();
+    assert_eq!(made, [Generation(2), Generation(3)]);
+    assert_eq!(stores.one.list().await.unwrap(), [1, 2, 3].map(Generation));
+    assert_eq!(stores.one.serving().await.unwrap(), Generation(1));
+}
+
+pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores) {
+    stores.generation().await;
+    let missing = Generation(9);
+    let change = whole(patient_id(1), &history([registered("ANN")]));
+    let position = Position { next_seq: 1, hash: domain::hash::Hash::ZERO, at: at(1) };
+    refused(stores.one.activate(missing).await, 9);
+    refused(stores.one.drop_generation(missing).await, 9);
+    refused(stores.one.apply(missing, std::slice::from_ref(&change)).await, 9);
+    refused(stores.one.set_position(missing, &position).await, 9);
+    refused(stores.one.cursors(missing, &[patient_id(1)]).await, 9);
+
+    let second = stores.one.create().await.unwrap();
+    stores.one.apply(second, std::slice::from_ref(&change)).await.unwrap();
+    stores.one.drop_generation(second).await.unwrap();
+    refused(stores.one.apply(second, &[change]).await, 2);
+    refused(stores.one.activate(second).await, 2);
+}
