@@ -214,7 +214,7 @@ mod tests {
         let key = new_signing_key(&"test-ledger".parse().unwrap(), [3; 32]);
         let secret = key.rsplit('+').next().unwrap();
         assert!(!format!("{:?}", signer(3)).contains(secret));
-        let broken = Secret::new(key[..key.len() - 4].as_bytes().to_vec());
+        let broken = Secret::new(&key.as_bytes()[..key.len() - 4]);
         let error = CheckpointSigner::from_secret(&broken).unwrap_err();
         assert!(!format!("{error:?} {error}").contains(secret.get(..20).unwrap()));
     }

@@ -178,6 +178,9 @@ struct Session<'a> {
     generation: Generation,
     checked: Instant,
     tail: Tail,
+    /// How long the next read waits. The first one does not, so that a start at a quiet ledger
+    /// is ready at once.
+    wait: Duration,
 }
 
 enum Round {
@@ -201,13 +204,15 @@ impl<'a> Session<'a> {
         tracing::info!(generation = generation.0, next_seq = tail.next_seq(), "following");
         let repairer =
             Repairer::new(Arc::clone(&deps.store), deps.audit.clone(), deps.ring.clone());
-        Ok(Self { deps, repairer, generation, checked: Instant::now(), tail })
+        let wait = Duration::ZERO;
+        Ok(Self { deps, repairer, generation, checked: Instant::now(), tail, wait })
     }
 
     /// Follows the next records, if there are any. The position moves strictly after the writes:
     /// whatever ends this early, the next session does the rest again.
     async fn round(&mut self) -> Result<Round, FollowError> {
-        let records = self.tail.next(BATCH, POLL_WAIT).await?;
+        let wait = std::mem::replace(&mut self.wait, POLL_WAIT);
+        let records = self.tail.next(BATCH, wait).await?;
         if self.is_flipped().await? {
             return Ok(Round::Flipped);
         }

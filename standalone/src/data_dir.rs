@@ -108,9 +108,9 @@ impl DataDir {
             return Err(DataDirError::Missing(first.clone()));
         }
         for name in SECRETS {
-            self.make(&self.secret_path(name), random_key_hex)?;
+            Self::make(&self.secret_path(name), random_key_hex)?;
         }
-        self.make(&self.secret_path(LEDGER), new_ledger_key)?;
+        Self::make(&self.secret_path(LEDGER), new_ledger_key)?;
         let signer = self.signer()?;
         let public = self.path("ledger.pub");
         fs::write(&public, format!("{}\n", signer.verifier_key())).map_err(io_error(&public))?;
@@ -165,7 +165,7 @@ impl DataDir {
         self.path("secrets").join(format!("{name}.key"))
     }
 
-    fn make(&self, path: &Path, text: impl FnOnce() -> String) -> Result<(), DataDirError> {
+    fn make(path: &Path, text: impl FnOnce() -> String) -> Result<(), DataDirError> {
         if path.exists() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl DataDir {
         let mut entries = Vec::new();
         for (name, scopes) in SUBSCRIPTIONS {
             let path = self.path("keys").join(format!("{name}.key"));
-            self.make(&path, subscriptions::new_key)?;
+            Self::make(&path, subscriptions::new_key)?;
             let key = SecretRef::File(path).load()?;
             entries.push(Entry {
                 name: name.parse().expect("a short word is a name"),

@@ -32,17 +32,15 @@ fn case(line: &str) -> anyhow::Result<Case> {
     for entry in observations {
         let number = numbers.next().context("a number")?;
         let order = text(entry, "/resource/encounter/reference")?;
-        let known = tests.iter_mut().find(|test| test["orderReference"] == order);
-        let test = match known {
-            Some(test) => test,
-            None => {
-                let performer = text(entry, "/resource/performer/0/reference")?;
-                tests.push(json!({
-                    "performer": performer, "orderReference": order, "observations": [],
-                }));
-                tests.last_mut().context("just pushed")?
-            }
-        };
+        let known = tests.iter().position(|test| test["orderReference"] == order);
+        let number_of_test = known.unwrap_or(tests.len());
+        if known.is_none() {
+            let performer = text(entry, "/resource/performer/0/reference")?;
+            tests.push(json!({
+                "performer": performer, "orderReference": order, "observations": [],
+            }));
+        }
+        let test = &mut tests[number_of_test];
         let observations = test["observations"].as_array_mut().context("observations")?;
         observations.push(observation(entry, number)?);
     }

@@ -119,10 +119,14 @@ impl Drop for Program {
     }
 }
 
-/// Where a program of the workspace was built: beside the folder of this test's own program.
+/// Where a program of the workspace was built: beside this one, or beside the folder of this
+/// one if it is a test.
 pub fn built(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(Path::parent).context("no folder of programs")?;
+    let mut folder = own.parent().context("no folder of programs")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("no folder of programs")?;
+    }
     let program = folder.join(name);
     ensure!(
         program.is_file(),

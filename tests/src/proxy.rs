@@ -218,14 +218,11 @@ impl Balancer {
 
 async fn forward(State(replicas): State<Replicas>, request: Request) -> Response {
     let number = replicas.next.fetch_add(1, Ordering::Relaxed) % replicas.urls.len();
-    match replicas.forward(number, request).await {
-        Ok(response) => response,
-        Err(_) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response
-        }
-    }
+    replicas.forward(number, request).await.unwrap_or_else(|_| {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        response
+    })
 }
 
 impl Replicas {

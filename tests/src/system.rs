@@ -78,7 +78,8 @@ pub struct System {
     addresses: Addresses,
     /// Between each replica of patient-service and its replica of audit-service.
     pub to_audit: Vec<TcpProxy>,
-    _balancer: Option<Balancer>,
+    /// Kept because it ends when it is dropped.
+    balancer: Option<Balancer>,
 }
 
 /// Where the parts of a system are.
@@ -144,7 +145,7 @@ impl System {
             programs: BTreeMap::new(),
             addresses: Addresses::default(),
             to_audit: Vec::new(),
-            _balancer: None,
+            balancer: None,
         })
     }
 
@@ -186,7 +187,7 @@ impl System {
             patient_service: patient_urls[0].clone(),
             audit_service: audit_urls[0].clone(),
         };
-        self._balancer = Some(balancer);
+        self.balancer = Some(balancer);
         Ok(())
     }
 

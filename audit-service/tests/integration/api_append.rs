@@ -86,13 +86,13 @@ async fn many_are_decided_one_by_one_in_their_order() {
     let answer = append_all(&server, &items).await;
     assert_eq!(answer.status, 200);
     let AppendResponse { results } = serde_json::from_str(&answer.text).unwrap();
-    let [first, conflict, refused, again, reused, long, read] = results.try_into().unwrap();
+    let [first, conflict, bad, again, other_body, long, read] = results.try_into().unwrap();
     let first = receipt(first);
     assert_eq!(first.seq, 0);
     assert_eq!(conflict, AppendResult::Conflict { stream: patient(1), expected: 2, actual: 1 });
-    assert!(matches!(refused, AppendResult::Refused { .. }), "{refused:?}");
+    assert!(matches!(bad, AppendResult::Refused { .. }), "{bad:?}");
     assert_eq!(receipt(again), Receipt { replayed: true, ..first });
-    assert_eq!(reused, AppendResult::CommandReused);
+    assert_eq!(other_body, AppendResult::CommandReused);
     assert!(matches!(long, AppendResult::Refused { .. }), "{long:?}");
     let read = receipt(read);
     assert_eq!((read.seq, read.current_version), (1, Some(1)));

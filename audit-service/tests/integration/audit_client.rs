@@ -63,8 +63,9 @@ impl Proxy {
                 }
                 read = server.read(&mut down) => {
                     let Ok(count @ 1..) = read else { return };
-                    let lose = |left: usize| left.checked_sub(1);
-                    let lost = self.answers_to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose);
+                    let one_less = |left: usize| left.checked_sub(1);
+                    let order = Ordering::SeqCst;
+                    let lost = self.answers_to_lose.fetch_update(order, order, one_less);
                     if lost.is_ok() || client.write_all(&down[..count]).await.is_err() {
                         return;
                     }
@@ -129,21 +130,21 @@ async fn each_caller_gets_its_own_answer() {
     let client = AuditClient::start(options(&server.url));
     let first = client.append(by_command(1, 1, event(1, 1))).await.unwrap();
     let conflict = client.append(event(1, 1));
-    let reused = client.append(by_command(1, 2, event(1, 2)));
-    let refused = client.append(domain::wire::Proposal { data: None, ..event(1, 2) });
+    let other_body = client.append(by_command(1, 2, event(1, 2)));
+    let bad = client.append(domain::wire::Proposal { data: None, ..event(1, 2) });
     let read = client.append(read(1));
-    let (conflict, reused, refused, read) = tokio::join!(conflict, reused, refused, read);
+    let (conflict, other_body, bad, read) = tokio::join!(conflict, other_body, bad, read);
     let expected = AppendError::Conflict { stream: patient(1), expected: 0, actual: 1 };
     assert_eq!(conflict, Err(expected));
-    assert_eq!(reused, Err(AppendError::CommandReused));
-    assert!(matches!(refused, Err(AppendError::Refused(_))));
+    assert_eq!(other_body, Err(AppendError::CommandReused));
+    assert!(matches!(bad, Err(AppendError::Refused(_))));
     assert_eq!(read.unwrap().current_version, Some(1));
 
     let line = client.command(&mac(1)).await.unwrap().unwrap();
     assert_eq!(crate::chain::hash(&line), first.hash.to_string());
-    assert_eq!(client.record(0).await.unwrap(), Some(line.clone()));
-    assert_eq!(client.stream(patient(1), 1).await.unwrap(), [line.clone()]);
-    assert_eq!(client.records(0, 1, Duration::ZERO).await.unwrap(), [line]);
+    assert_eq!(client.stream(patient(1), 1).await.unwrap(), [&*line]);
+    assert_eq!(client.records(0, 1, Duration::ZERO).await.unwrap(), [&*line]);
+    assert_eq!(client.record(0).await.unwrap(), Some(line));
     assert_eq!(client.record(9).await.unwrap(), None);
     assert_eq!(client.command(&mac(9)).await.unwrap(), None);
     assert!(client.verifier_key().await.unwrap().starts_with("test-ledger+"));

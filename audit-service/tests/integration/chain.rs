@@ -24,7 +24,7 @@ impl Chain {
         let mut versions: HashMap<String, u64> = HashMap::new();
         let mut commands: HashMap<String, u64> = HashMap::new();
         for block in blocks {
-            assert_eq!(block.first as usize, chain.records.len(), "a gap or an overlap");
+            assert_eq!(block.first, chain.records.len() as u64, "a gap or an overlap");
             assert!((1..=1_000).contains(&block.lines.len()));
             assert!(block.lines.iter().map(String::len).sum::<usize>() <= 1_500_000);
             for line in &block.lines {
@@ -74,8 +74,7 @@ impl Chain {
 
 /// SHA-256(0x00 ‖ line), as lower-case hex.
 pub(crate) fn hash(line: &str) -> String {
-    let hash = Sha256::new().chain_update([0]).chain_update(line).finalize();
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::new().chain_update([0]).chain_update(line).finalize())
 }
 
 /// The tree as Go's `sumdb/tlog` stores it.
@@ -100,6 +99,7 @@ impl Tiles {
 
 impl HashReader for Tiles {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog_tiles::Hash>, tlog::Error> {
-        Ok(indexes.iter().map(|index| self.stored[*index as usize]).collect())
+        let at = |index: &u64| self.stored[usize::try_from(*index).unwrap()];
+        Ok(indexes.iter().map(at).collect())
     }
 }

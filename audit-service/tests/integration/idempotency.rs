@@ -28,16 +28,16 @@ use crate::{
     model::start_forgetful,
 };
 
-fn replayed(receipt: Receipt) -> AppendResult {
-    AppendResult::Appended(Receipt { replayed: true, ..receipt })
+fn replayed(receipt: &Receipt) -> AppendResult {
+    AppendResult::Appended(Receipt { replayed: true, ..receipt.clone() })
 }
 
 async fn check_known(running: &Running, original: &Receipt) {
     let again = by_command(1, 1, event(1, 1));
-    assert_eq!(running.append(again.clone()).await, replayed(original.clone()));
+    assert_eq!(running.append(again.clone()).await, replayed(original));
     // What the stream has become since does not matter: a retry conflicts with itself else.
     let elsewhere = by_command(1, 1, event(2, 7));
-    assert_eq!(running.append(elsewhere).await, replayed(original.clone()));
+    assert_eq!(running.append(elsewhere).await, replayed(original));
     let other_body = by_command(1, 2, event(1, 2));
     assert_eq!(running.append(other_body).await, AppendResult::CommandReused);
 }
@@ -76,7 +76,7 @@ async fn two_of_the_same_in_one_block_have_one_effect() {
     let [first, second, third] = results.try_into().unwrap();
     let original = receipt(first);
     assert!(!original.replayed);
-    assert_eq!(second, replayed(original));
+    assert_eq!(second, replayed(&original));
     assert_eq!(third, AppendResult::CommandReused);
     assert_eq!(Chain::check(&store.blocks()).records.len(), 1);
 }
@@ -92,7 +92,7 @@ async fn commands_and_streams_that_memory_lost_are_looked_up() {
     }
     for (number, original) in (1..).zip(&receipts) {
         let again = by_command(number, 0, event(number, 1));
-        assert_eq!(append(again).await, replayed(original.clone()));
+        assert_eq!(append(again).await, replayed(original));
         assert_eq!(
             append(by_command(number, 1, event(number, 2))).await,
             AppendResult::CommandReused
@@ -116,7 +116,7 @@ async fn a_command_that_memory_loses_while_its_block_is_fenced_is_looked_up_agai
     // The first is in memory when it is looked for, and the second makes a block that is fenced.
     let retry = [by_command(1, 1, event(1, 2)), event(7, 1)];
     let results = queue.submit(admitted(retry), PATIENCE).await;
-    assert_eq!(results[0], replayed(original));
+    assert_eq!(results[0], replayed(&original));
     assert_eq!(receipt(results[1].clone()).seq, 6);
     Chain::check(&store.blocks());
 }
@@ -133,7 +133,7 @@ async fn many_retries_at_once_get_each_its_own_receipt() {
     let restarted = Machine::new().open(&store).await;
     let again = (0..100).rev().map(|n| by_command(n, n % 25, event(n, 1)));
     let results = restarted.append_all(again).await;
-    let expected: Vec<_> = originals.into_iter().rev().map(replayed).collect();
+    let expected: Vec<_> = originals.iter().rev().map(replayed).collect();
     assert_eq!(results, expected);
 }
 

@@ -21,7 +21,7 @@ use super::{
 
 /// How long a server may take to start, or a set to agree on a primary. Far more than either
 /// needs, because a machine that also compiles is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long one server may take to say who it is; a frozen one never does.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);

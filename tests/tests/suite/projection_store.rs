@@ -30,7 +30,7 @@ macro_rules! conformance {
             interleavings: any_order_of_runs_gives_the_documents_of_one_replay,
             interleavings: two_writers_of_one_stream_at_once_lose_nothing,
             interleavings: a_test_recorded_beside_the_removal_does_not_stay,
-            interleavings: the_newer_of_two_first_writers_wins,
+            interleavings: the_newest_of_many_first_writers_wins,
             tombstones: a_late_writer_brings_nothing_back,
             tombstones: nothing_personal_is_left_in_a_tombstone,
             search: results_are_those_that_match,

@@ -29,8 +29,8 @@ use crate::{
     store::{Applied, StoreError, WriteModels},
 };
 
-/// Times that patients are tried to be written. The second is needed when two writers insert
-/// the same document at the same moment; more only when that goes on.
+/// Times that patients are tried to be written. The second is needed where another writer came
+/// between: it closed a gap after the try, or inserted the document first.
 const MAX_ROUNDS: usize = 5;
 
 /// Cursors read in one query at most.

@@ -97,8 +97,9 @@ impl MongoStore {
     }
 
     /// Sends statements whose condition is that the stored document is older. Where a document
-    /// has the `_id` already it is further on, or another writer inserted an older one at the
-    /// same moment: then the second try, which cannot insert, writes it.
+    /// has the `_id` already, it is further on; or, on a server that does not look again when
+    /// another insert came first, as MongoDB does, it is older after all. The second try, which
+    /// cannot insert, tells the two apart.
     pub(super) async fn update_if_newer(
         &self,
         collection: &str,

@@ -92,7 +92,7 @@ async fn a_ledger_that_changes_under_a_running_service_stops_it_from_appending()
     let refused = clinic.post("/patient", &plain_patient()).await;
     refused.problem(503);
     let log = system.logs().remove("standalone").unwrap();
-    names(&log, &["record 1"]);
+    names(&log, &["the stored ledger does not verify", "\"seq\":1"]);
     let request = clinic.request(reqwest::Method::GET, "/readyz");
     while send(request.try_clone().unwrap()).await.status != 503 {
         tokio::time::sleep(POLL_PAUSE).await;

@@ -18,16 +18,23 @@ pub(super) enum Backend {
 }
 
 impl Backend {
-    pub(super) async fn memory(_: &str) -> Self {
+    pub(super) fn memory(_: &str) -> Self {
         Self::Memory(MemoryLedger::new())
     }
 
-    pub(super) async fn sqlite(_: &str) -> Self {
+    pub(super) fn sqlite(_: &str) -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    pub(super) async fn mongo(test: &str) -> Self {
+    pub(super) fn mongo(test: &str) -> Self {
         Self::Mongo(mongod::database(test))
+    }
+
+    /// Leaves nothing behind; needed only where the server outlives the tests.
+    pub(super) async fn clean_up(self) {
+        if let Self::Mongo(database) = self {
+            mongod::drop_databases(&database).await;
+        }
     }
 
     /// A store value on this place; each call gives another one.

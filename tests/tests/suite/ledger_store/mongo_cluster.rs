@@ -146,7 +146,7 @@ async fn an_insert_counts_as_not_stored_only_where_that_is_certain() {
         let found = store.block_at(number).await.unwrap();
         match expected {
             Refused => {
-                assert!(matches!(outcome, Err(AppendError::Refused(_))), "{data} {outcome:?}")
+                assert!(matches!(outcome, Err(AppendError::Refused(_))), "{data} {outcome:?}");
             }
             AmbiguousAndAbsent | AmbiguousButStored => {
                 assert!(matches!(outcome, Err(AppendError::Ambiguous(_))), "{data} {outcome:?}");

@@ -83,8 +83,8 @@ pub(super) async fn a_position_only_moves_forward(stores: &Stores) {
     let (first, second) = (stores.generation().await, stores.one.create().await.unwrap());
     let position =
         |next_seq: u64, byte: u8| Position { next_seq, hash: Hash([byte; 32]), at: at(next_seq) };
-    let stored = async || stores.two.position(first).await.unwrap();
-    assert_eq!(stored().await, None);
+    let read = async || stores.two.position(first).await.unwrap();
+    assert_eq!(read().await, None);
     for (set, expected) in [
         (position(5, 1), position(5, 1)),
         (position(9, 2), position(9, 2)),
@@ -93,7 +93,7 @@ pub(super) async fn a_position_only_moves_forward(stores: &Stores) {
         (position(10, 5), position(10, 5)),
     ] {
         stores.one.set_position(first, &set).await.unwrap();
-        assert_eq!(stored().await, Some(expected));
+        assert_eq!(read().await, Some(expected));
     }
     assert_eq!(stores.two.position(second).await.unwrap(), None);
     let (behind, racing) = (position(19, 2), position(20, 1));
@@ -101,6 +101,6 @@ pub(super) async fn a_position_only_moves_forward(stores: &Stores) {
         stores.one.set_position(second, &behind),
         stores.two.set_position(second, &racing),
     );
-    (one.unwrap(), two.unwrap());
+    one.and(two).unwrap();
     assert_eq!(stores.one.position(second).await.unwrap(), Some(racing));
 }

@@ -84,7 +84,7 @@ pub(super) fn random_patient(rng: &mut StdRng) -> domain::content::PatientConten
     content.insurance_number = perhaps(rng);
     content.preferred_contact_number = perhaps(rng);
     content.gender = *Gender::ALL.choose(rng).unwrap();
-    content.date_of_birth = (*BORN.choose(rng).unwrap()).to_owned();
+    (*BORN.choose(rng).unwrap()).clone_into(&mut content.date_of_birth);
     content.post_code = format!("123{}", rng.random_range(0..5));
     content
 }

@@ -8,6 +8,7 @@ use domain::{
     ids::PatientId,
     patient::{Lifecycle, Patient, Test},
 };
+use futures::future::join_all;
 use projections::{
     documents::{Generation, PatientState},
     store::{Applied, ProjectionStore},
@@ -33,10 +34,13 @@ const STREAMS: usize = 4;
 /// Rounds of the race.
 const RACES: u128 = 40;
 
-/// Rounds of the races between batches.
+/// Writers of one stream at once, where it matters who inserts.
+const WRITERS: u64 = 12;
+
+/// Rounds of the race against a batch.
 const SLOW_RACES: u128 = 8;
 
-/// Patients of a batch in those.
+/// Patients of that batch.
 const BATCH: u128 = 200;
 
 /// A patient's events `from + 1 ..= to`.
@@ -62,8 +66,8 @@ pub(super) async fn check_documents(
         (PatientState::Active { kid, current }, Lifecycle::Active(expected)) => {
             assert_eq!((*kid, current), (KID, expected));
         }
-        (PatientState::Removed, Lifecycle::Removed) => {}
-        (PatientState::Erased, Lifecycle::Erased) => {}
+        (PatientState::Removed, Lifecycle::Removed) | (PatientState::Erased, Lifecycle::Erased) => {
+        }
         (stored, expected) => panic!("{stored:?} is not {expected:?}"),
     }
     for (test, expected) in &expected.tests {
@@ -234,25 +238,19 @@ pub(super) async fn a_test_recorded_beside_the_removal_does_not_stay(stores: &St
     }
 }
 
-/// Two writers insert the same documents at the same moment, one of them with an event more.
-pub(super) async fn the_newer_of_two_first_writers_wins(stores: &Stores) {
+/// Many writers insert the same documents at the same moment, each with an event more.
+pub(super) async fn the_newest_of_many_first_writers_wins(stores: &Stores) {
     let generation = stores.generation().await;
-    for round in 0..SLOW_RACES {
-        let ids = 1_000 * (round + 1)..1_000 * (round + 1) + BATCH;
-        let events = |id| {
-            history([registered("ANN"), test_recorded(id, "lab"), test_amended(id, "lab again")])
-        };
-        let batch = |to| -> Vec<_> {
-            ids.clone().map(|id| run(patient_id(id), &events(id), 0, to)).collect()
-        };
-        let (older, newer) = (batch(2), batch(3));
-        let (one, two) = tokio::join!(
-            stores.one.apply(generation, &older),
-            stores.two.apply(generation, &newer),
-        );
-        (one.unwrap(), two.unwrap());
-        for id in ids {
-            check_documents(&*stores.two, generation, patient_id(id), &events(id)).await;
-        }
+    for round in 1..=RACES {
+        let patient = patient_id(round);
+        let mut events = vec![registered("ANN"), test_recorded(round, "lab")];
+        events.extend((2..WRITERS).map(|n| test_amended(round, &format!("lab {n}"))));
+        let events = history(events);
+        let writers = (1..=WRITERS).map(async |to| {
+            let store = if to % 2 == 0 { &stores.one } else { &stores.two };
+            store.apply(generation, &[run(patient, &events, 0, to)]).await.unwrap();
+        });
+        join_all(writers).await;
+        check_documents(&*stores.two, generation, patient, &events).await;
     }
 }

@@ -107,7 +107,7 @@ pub(super) async fn results_are_those_that_match(stores: &Stores) {
 pub(super) async fn updates_show_at_once(stores: &Stores) {
     let (generation, id) = (stores.generation().await, patient_id(1));
     let mut moved = patient("ANN");
-    moved.date_of_birth = "1990".to_owned();
+    "1990".clone_into(&mut moved.date_of_birth);
     moved.insurance_number = None;
     let events = history([registered("ANN"), Event::PatientAmended(moved), Event::PatientRemoved]);
     let ask = async |body: Value| {
