@@ -19,9 +19,6 @@ const READINESS_INTERVAL: Duration = Duration::from_secs(2);
 /// should not wait for each other for long.
 const UNREADY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The same while it is not: a start is waited for, and one request in this time is no load.
-const NOT_READY_INTERVAL: Duration = Duration::from_millis(100);
-
 /// How long an upstream may take to say whether it is ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 

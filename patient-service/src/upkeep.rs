@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use runtime::health::{Component, Readiness};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::state::App;
@@ -15,6 +15,9 @@ const GENERATION_PERIOD: Duration = Duration::from_secs(1);
 
 /// How often the audit service is asked whether it is there.
 const AUDIT_PERIOD: Duration = Duration::from_secs(2);
+
+/// The same while it is not: a start is waited for, and probes in this time are no load.
+const AWAY_PERIOD: Duration = Duration::from_millis(100);
 
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,14 +65,12 @@ async fn follow_generation(app: Arc<App>, component: Component) {
 }
 
 async fn watch_audit(app: Arc<App>, component: Component) {
-    let mut ticks = interval(AUDIT_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         match timeout(PROBE_TIMEOUT, app.audit.checkpoint()).await {
             Ok(Ok(_)) => component.ready(),
             Ok(Err(_)) => component.not_ready("the audit service is not available"),
             Err(_) => component.not_ready("the audit service does not answer in time"),
         }
+        sleep(if component.is_ready() { AUDIT_PERIOD } else { AWAY_PERIOD }).await;
     }
 }
