@@ -5,6 +5,10 @@ use std::path::Path;
 use runtime::{crypto, settings, shutdown, telemetry};
 use standalone::{compose::Addresses, config::Options};
 
+/// Requests allocate much and from every thread, which glibc's allocator makes them pay for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options: Options = settings::parse();

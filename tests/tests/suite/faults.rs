@@ -1,5 +1,6 @@
 //! Parts that fail: fail closed, lose nothing, come back.
 
 mod ledger;
+mod shutdown;
 mod start;
 mod tampering;

@@ -19,6 +19,8 @@ async fn tampered(statement: &str) -> System {
     for _ in 0..RECORDS {
         let _ = system.clinic().post("/patient", &plain_patient()).await.expect(201);
     }
+    // The follower is past all of them, so that it does not find the change at once.
+    system.followed().await.unwrap();
     system.program("standalone").signal("TERM").unwrap();
     let status = system.program("standalone").wait(tests::system::PATIENCE).await.unwrap();
     assert!(status.success());
