@@ -45,22 +45,14 @@ pub async fn record(
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let external = read_external(&object).map_err(|error| invalid(&error))?;
     let source = source(&caller)?;
+    let actor = Actor { id: source.clone(), kind: ActorKind::Service, roles: Vec::new() };
+    let (record_type, purpose) = (RecordType::ExternalAccess, Purpose::Treatment);
     let proposal = Proposal {
-        record_type: RecordType::ExternalAccess,
         stream: patient(&external).map(Stream::Patient),
-        version: None,
         object: test(&external).map(ObjectRef),
-        subjects: Vec::new(),
-        schema: None,
-        actor: Actor { id: source.clone(), kind: ActorKind::Service, roles: Vec::new() },
-        client: None,
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
-        command: None,
-        fresh: false,
         trace: trace.trace_id_hex().parse().ok(),
-        data: None,
         external: Some(external.clone()),
+        ..Proposal::new(record_type, actor, purpose, Outcome::Success)
     };
     let admitted =
         place_nowhere(proposal, state.ledger.origin(), &source).map_err(Problem::bad_request)?;

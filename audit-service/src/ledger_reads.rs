@@ -95,21 +95,9 @@ pub struct Read {
 impl Read {
     fn into_proposal(self) -> Proposal {
         Proposal {
-            record_type: RecordType::LedgerRead,
-            stream: None,
-            version: None,
-            object: None,
-            subjects: Vec::new(),
-            schema: None,
-            actor: self.actor,
             client: self.client,
-            purpose: self.purpose,
-            outcome: Outcome::Success,
-            command: None,
-            fresh: false,
             trace: self.trace,
-            data: None,
-            external: None,
+            ..Proposal::new(RecordType::LedgerRead, self.actor, self.purpose, Outcome::Success)
         }
     }
 }

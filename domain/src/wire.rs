@@ -70,6 +70,27 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// A proposal with what every record has and nothing else.
+    pub fn new(record_type: RecordType, actor: Actor, purpose: Purpose, outcome: Outcome) -> Self {
+        Self {
+            record_type,
+            stream: None,
+            version: None,
+            object: None,
+            subjects: Vec::new(),
+            schema: None,
+            actor,
+            client: None,
+            purpose,
+            outcome,
+            command: None,
+            fresh: false,
+            trace: None,
+            data: None,
+            external: None,
+        }
+    }
+
     /// The record for the next place of a chain.
     pub fn into_record(self, ledger: Name, source: Name, link: &Link, at: Timestamp) -> Record {
         Record {

@@ -47,21 +47,9 @@ impl Requester {
     /// A record of this request, with no stream, version, object or data yet.
     pub(crate) fn proposal(&self, record_type: RecordType, outcome: Outcome) -> Proposal {
         Proposal {
-            record_type,
-            stream: None,
-            version: None,
-            object: None,
-            subjects: Vec::new(),
-            schema: None,
-            actor: self.actor.clone(),
             client: Some(self.client),
-            purpose: self.purpose,
-            outcome,
-            command: None,
-            fresh: false,
             trace: self.trace,
-            data: None,
-            external: None,
+            ..Proposal::new(record_type, self.actor.clone(), self.purpose, outcome)
         }
     }
 }

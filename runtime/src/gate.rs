@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use axum::{
@@ -13,18 +13,27 @@ use axum::{
 use tower::{ServiceExt, service_fn};
 
 use crate::{
-    health::{self, Readiness},
+    health::{self, Component, Readiness},
     problem::Problem,
 };
 
 /// The routes of a service, which may not be there yet.
 #[derive(Clone, Default)]
-pub struct Gate(Arc<RwLock<Option<Router>>>);
+pub struct Gate(Arc<RwLock<State>>);
+
+#[derive(Default)]
+struct State {
+    routes: Option<Router>,
+    /// Of each router that this gate was made into.
+    parts: Vec<Component>,
+}
 
 impl Gate {
-    /// Health, and whatever routes the gate is opened with; 503 while it is closed.
+    /// Health, and whatever routes the gate is opened with; 503 while it is closed. Until it is
+    /// opened the service is not ready, whatever its stores are.
     pub fn router(&self, readiness: Readiness) -> Router {
         let gate = self.clone();
+        self.write().parts.push(readiness.component("routes"));
         health::routes(readiness).fallback_service(service_fn(move |request| {
             let routes = gate.routes();
             async move { Ok::<_, Infallible>(answer(routes, request).await) }
@@ -33,16 +42,22 @@ impl Gate {
 
     /// Opens the gate.
     pub fn open(&self, routes: Router) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(routes);
+        let mut state = self.write();
+        state.routes = Some(routes);
+        state.parts.iter().for_each(Component::ready);
     }
 
     /// Closes the gate and drops the routes with everything that they hold.
     pub fn close(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.write().routes = None;
     }
 
     fn routes(&self) -> Option<Router> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).routes.clone()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

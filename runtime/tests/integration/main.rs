@@ -1,6 +1,7 @@
 //! What the runtime promises to every service, tried from outside.
 #![allow(clippy::unwrap_used)]
 
+mod gate;
 mod headers;
 mod health;
 mod problem;

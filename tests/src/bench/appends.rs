@@ -55,29 +55,23 @@ fn data_key() -> DataKey {
 fn registration(key: &DataKey) -> Proposal {
     let stream = Some(Stream::Patient(PatientId::new(Uuid::new_v4())));
     let record_type = RecordType::PatientRegistered;
+    let actor = Actor {
+        id: "bench".parse().expect("a name"),
+        kind: ActorKind::Subscription,
+        roles: vec![],
+    };
     Proposal {
-        record_type,
         stream,
         version: Some(1),
-        object: None,
-        subjects: Vec::new(),
         schema: Some(domain::event::SCHEMA),
-        actor: Actor {
-            id: "bench".parse().expect("a name"),
-            kind: ActorKind::Subscription,
-            roles: Vec::new(),
-        },
         client: Some([127, 0, 0, 1].into()),
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
         command: Some(CommandRef {
             digest: Mac::new(rand::random()),
             id: Mac::new(rand::random()),
             kid: KeyName::new([1, 2, 3, 4]),
         }),
         fresh: true,
-        trace: None,
         data: Some(jwe::seal(key, stream, record_type, Some(1), CONTENT)),
-        external: None,
+        ..Proposal::new(record_type, actor, Purpose::Treatment, Outcome::Success)
     }
 }

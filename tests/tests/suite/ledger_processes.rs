@@ -347,13 +347,3 @@ impl Load {
         assert!(finished.is_ok(), "the last commands are not acknowledged");
     }
 }
-
-impl Drop for Deployment {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            for replica in &self.replicas {
-                eprintln!("{}: {}", replica.url, replica.program.last_words());
-            }
-        }
-    }
-}
