@@ -1,0 +1,7 @@
+//! The rules of the domain, as a caller sees them.
+#![allow(clippy::unwrap_used)]
+
+mod decisions;
+mod given;
+mod histories;
+mod records;
