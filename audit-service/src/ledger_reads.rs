@@ -10,7 +10,7 @@ use domain::{
     actor::{Actor, ActorKind, Outcome, Purpose},
     ids::Name,
     record::RecordType,
-    wire::{AppendResult, Proposal},
+    wire::{AppendResult, Proposal, Receipt},
 };
 use runtime::problem::Problem;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
@@ -37,20 +37,24 @@ pub struct LedgerReads(Mutex<HashMap<(ActorKind, Name), LastRecord>>);
 
 impl LedgerReads {
     /// Records that a client reads, unless that was done within the minute. Without the
-    /// acknowledgement nothing may be read.
-    pub async fn record(&self, ledger: &AuditLedger, read: Read) -> Result<(), Problem> {
+    /// acknowledgement nothing may be read. Returns the receipt of the record that it caused.
+    pub async fn record(
+        &self,
+        ledger: &AuditLedger,
+        read: Read,
+    ) -> Result<Option<Receipt>, Problem> {
         let last = self.last_of((read.actor.kind, read.actor.id.clone()));
         let mut last = last.lock().await;
         if is_recent(*last) {
-            return Ok(());
+            return Ok(None);
         }
         let source = read.source.clone();
         let admitted = place_nowhere(read.into_proposal(), ledger.origin(), &source)
             .map_err(Problem::bad_request)?;
         match ledger.queue.submit(vec![admitted], APPEND_DEADLINE).await.pop() {
-            Some(AppendResult::Appended(_)) => {
+            Some(AppendResult::Appended(receipt)) => {
                 *last = Some(Instant::now());
-                Ok(())
+                Ok(Some(receipt))
             }
             other => Err(other.map_or_else(Problem::internal, to_problem)),
         }

@@ -12,11 +12,16 @@ use domain::{
     actor::{Actor, Purpose},
     ids::{MAX_SAFE_INTEGER, Mac, Stream, TraceId},
     record::Record,
+    wire::Receipt,
 };
 use runtime::{headers, problem::Problem, service_keys::Caller, trace_context::TraceContext};
 
 use crate::{
-    append_api::source, block::Block, ledger_reads::Read, roles::Role, routes::AppState,
+    append_api::{RECEIPT_HEADER, source},
+    block::Block,
+    ledger_reads::Read,
+    roles::Role,
+    routes::AppState,
     store::StoreError,
 };
 
@@ -51,7 +56,7 @@ pub async fn records(
     let query = LinesQuery::parse(query.as_deref(), &["from", "limit", "wait"])?;
     // Seen before the read is recorded: what comes while that waits must wake this reader too.
     let seen = *state.ledger.head.borrow();
-    permit_read(&state, &caller, trace, &headers).await?;
+    let receipt = permit_read(&state, &caller, trace, &headers).await?;
     if query.from >= seen.size && !query.wait.is_zero() {
         wait_for(&state, query.from, seen.wakes, query.wait).await;
     }
@@ -77,7 +82,7 @@ pub async fn records(
             break;
         }
     }
-    Ok(answer.into_response(from < size))
+    Ok(with_receipt(receipt, answer.into_response(from < size)))
 }
 
 /// `GET /records/{seq}`: one line.
@@ -89,7 +94,7 @@ pub async fn record(
     Path(seq): Path<String>,
 ) -> Result<Response, Problem> {
     let seq = number("seq", &seq)?;
-    permit_read(&state, &caller, trace, &headers).await?;
+    let receipt = permit_read(&state, &caller, trace, &headers).await?;
     let head = state.ledger.head.borrow().size;
     if seq >= head {
         // Its receipt may be a moment old and of another process.
@@ -98,7 +103,7 @@ pub async fn record(
         }
         verified(&state, seq).await?;
     }
-    Ok(ndjson(format!("{}\n", stored_line(&state, seq).await?)))
+    Ok(with_receipt(receipt, ndjson(format!("{}\n", stored_line(&state, seq).await?))))
 }
 
 /// `GET /streams/{stream}/records?from=&limit=`: the lines of one stream's events.
@@ -182,10 +187,10 @@ async fn permit_read(
     caller: &Caller,
     trace: TraceContext,
     headers: &HeaderMap,
-) -> Result<(), Problem> {
+) -> Result<Option<Receipt>, Problem> {
     may_read(caller)?;
     if Role::of(caller.name()) != Role::Gateway {
-        return Ok(());
+        return Ok(None);
     }
     let actor: Actor = headers::decode_actor(headers)
         .map_err(|_| Problem::bad_request("the caller's identity is missing"))?;
@@ -343,6 +348,14 @@ impl Lines {
         }
         response
     }
+}
+
+/// An answer that caused a record shows where it stands.
+fn with_receipt(receipt: Option<Receipt>, mut response: Response) -> Response {
+    if let Some(value) = receipt.and_then(|receipt| receipt.header_value().parse().ok()) {
+        response.headers_mut().insert(RECEIPT_HEADER, value);
+    }
+    response
 }
 
 fn ndjson(text: String) -> Response {
