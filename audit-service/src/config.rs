@@ -135,9 +135,11 @@ impl ServeArgs {
         })
     }
 
-    /// The callers and their keys.
-    pub fn callers(&self) -> Result<Callers, ConfigError> {
-        Ok(Callers::load(&self.callers)?)
+    /// The callers and their keys, which are read again until `shutdown`.
+    pub fn callers(&self, shutdown: &CancellationToken) -> Result<Callers, ConfigError> {
+        let callers = Callers::load(&self.callers)?;
+        tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
+        Ok(callers)
     }
 }
 

@@ -22,7 +22,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let callers = args.callers()?;
+    let callers = args.callers(&shutdown)?;
     let parts = args.parts(&readiness, &shutdown);
     Ok(audit_service::run(listener, callers, readiness.clone(), shutdown.clone(), parts).await?)
 }

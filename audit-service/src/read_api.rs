@@ -99,7 +99,8 @@ pub async fn record(
     if seq >= head {
         // Its receipt may be a moment old and of another process.
         if find_line(&state, seq).await?.is_none() {
-            return Err(Problem::not_found("no such record"));
+            let problem = Problem::not_found("no such record").into_response();
+            return Ok(with_receipt(receipt, problem));
         }
         verified(&state, seq).await?;
     }

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
-use crate::error::{MAX_HEADER_BYTES, MAX_URI_BYTES, Refusal};
+use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
 use crate::query::{PresentedKey, Query};
 use crate::routes::{Access, Route};
 use crate::subscriptions::{Subscription, Subscriptions};
@@ -53,7 +53,7 @@ pub(crate) fn check_head(route: &Route, parts: &Parts) -> Result<(), Refusal> {
     }
     let bytes: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > MAX_HEADER_BYTES {
+    if bytes > MAX_HEADER_BYTES || parts.headers.len() > MAX_HEADERS {
         return Err(Refusal::HeadersTooLarge);
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::body::Body;
-use axum::extract::Path;
+use axum::extract::{Path, rejection::PathRejection};
 use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -51,7 +51,8 @@ pub(crate) async fn page() -> Response {
 }
 
 /// `GET /docs/{file}`
-pub(crate) async fn file(Path(name): Path<String>) -> Response {
+pub(crate) async fn file(name: Result<Path<String>, PathRejection>) -> Response {
+    let Ok(Path(name)) = name else { return Problem::route_not_found().into_response() };
     if name == "index.html" {
         return page().await;
     }

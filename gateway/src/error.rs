@@ -11,6 +11,10 @@ pub(crate) const MAX_URI_BYTES: usize = 8 * 1024;
 /// The most bytes of header names and values together.
 pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 
+/// Header lines of one request at most; with those that are added they stay under the hundred
+/// that the services take.
+pub(crate) const MAX_HEADERS: usize = 64;
+
 /// Why the gateway itself does not answer with what an upstream said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -56,7 +60,9 @@ impl From<Refusal> for Problem {
             ),
             Refusal::HeadersTooLarge => Self::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                format!("the headers are over the limit of {MAX_HEADER_BYTES} bytes"),
+                format!(
+                    "the headers are over the limit of {MAX_HEADER_BYTES} bytes and {MAX_HEADERS} lines"
+                ),
             ),
             Refusal::Busy(outcome) => {
                 unavailable("too many requests at once, try again later", outcome)

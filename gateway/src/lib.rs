@@ -34,6 +34,9 @@ use crate::proxy::Gateway;
 use crate::subscriptions::{Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
 
+/// One in so many places of those in flight is for reading the ledger, besides the others.
+const LEDGER_SHARE: usize = 8;
+
 /// Why the gateway cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -93,6 +96,7 @@ pub async fn run(
         audit,
         client,
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
+        ledger_in_flight: Arc::new(Semaphore::new(settings.max_in_flight / LEDGER_SHARE)),
         upstream_timeout: settings.upstream_timeout,
         shutdown: shutdown.clone(),
     };

@@ -62,6 +62,9 @@ pub(crate) struct Gateway {
     pub(crate) audit: Arc<Upstream>,
     pub(crate) client: reqwest::Client,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// Places of those that read the ledger, whose long answers and waits must not take the
+    /// places of clinical traffic.
+    pub(crate) ledger_in_flight: Arc<Semaphore>,
     pub(crate) upstream_timeout: Duration,
     pub(crate) shutdown: CancellationToken,
 }
@@ -89,12 +92,12 @@ impl Gateway {
         let query = Query::parse(parts.uri.query(), route.long_poll());
         let subscription = admit(&self.subscriptions, route, &parts.headers, &query)?;
         check_head(route, parts)?;
-        let (upstream, template) = match route.target {
-            Target::Patients => (&*self.patients, route.path),
-            Target::Audit(path) => (&*self.audit, path),
+        let (upstream, template, places) = match route.target {
+            Target::Patients => (&*self.patients, route.path, &self.in_flight),
+            Target::Audit(path) => (&*self.audit, path, &self.ledger_in_flight),
             _ => return Ok(echo(&parts.uri)),
         };
-        let in_flight = Arc::clone(&self.in_flight)
+        let in_flight = Arc::clone(places)
             .try_acquire_owned()
             .map_err(|_| Refusal::Busy(outcome(route, Outcome::NothingStored)))?;
         let payload = if route.has_body() {
@@ -107,7 +110,7 @@ impl Gateway {
         let path = route.fill(template, parts.uri.path());
         let url = upstream.url(&path, &query.forwarded).ok_or_else(Problem::internal)?;
         let mut request = reqwest::Request::new(parts.method.clone(), url);
-        *request.headers_mut() = onward_headers(parts, upstream, &subscription, peer);
+        *request.headers_mut() = onward_headers(route, parts, upstream, &subscription, peer);
         *request.body_mut() = payload.map(Into::into);
         let answer = self.send(route, upstream, request, query.wait).await?;
         Ok(self.respond(route, &parts.method, answer, in_flight))
@@ -181,6 +184,7 @@ fn outcome(route: &Route, outcome: Outcome) -> Option<Outcome> {
 }
 
 fn onward_headers(
+    route: &Route,
     parts: &Parts,
     upstream: &Upstream,
     subscription: &Subscription,
@@ -194,6 +198,10 @@ fn onward_headers(
 
     let mut headers = HeaderMap::with_capacity(PASSED_ON.len() + 8);
     copy(&PASSED_ON, &parts.headers, &mut headers);
+    if !route.has_body() {
+        // What was sent is not passed on, so nothing is to be said about it either.
+        headers.remove(header::CONTENT_TYPE);
+    }
     headers.insert(SERVICE_KEY, upstream.key());
     headers.insert(ACTOR, subscription.actor().clone());
     headers.insert(CLIENT, encode_client(peer));

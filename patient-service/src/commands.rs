@@ -69,10 +69,14 @@ async fn execute(
     let apply_by = Instant::now() + APPLY_BY;
     let identity =
         app.command_key.identify(&requester.actor, &action, sent.key.as_ref(), &sent.body);
-    if sent.key.is_some()
-        && let Some(line) = app.audit.command(&identity.id).await?
-    {
-        return replay::answer(&app, generation, apply_by, &line, &identity).await;
+    if sent.key.is_some() {
+        // An earlier try may be stored, so no failure from here on may say that nothing was.
+        let known = app.audit.command(&identity.id).await;
+        let known = known.map_err(|error| Failure::from(error).after_append(true))?;
+        if let Some(line) = known {
+            let answer = replay::answer(&app, generation, apply_by, &line, &identity).await;
+            return answer.map_err(|failure| failure.after_append(true));
+        }
     }
     let command = action.command(&sent.body)?;
     let work = Work { app: &app, generation, apply_by, action, requester, sent, identity };

@@ -71,9 +71,11 @@ pub enum ConfigError {
 }
 
 impl Settings {
-    /// Who is let in.
-    pub fn door(&self) -> Result<Door, ConfigError> {
-        let callers = Arc::new(Callers::load(&self.callers)?);
+    /// Who is let in. Their keys are read again until `shutdown`.
+    pub fn door(&self, shutdown: &CancellationToken) -> Result<Door, ConfigError> {
+        let callers = Callers::load(&self.callers)?;
+        tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
+        let callers = Arc::new(callers);
         Ok(Door { callers, readiness: Readiness::default() })
     }
 

@@ -11,7 +11,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::init("patient-service");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
-    let door = settings.door()?;
+    let door = settings.door(&shutdown)?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use runtime::{
-    problem::{Problem, fallback_404, fallback_405},
+    problem::{Outcome, Problem, fallback_404, fallback_405},
     service_keys::{Caller, Callers, require_caller},
     trace_context::trace_middleware,
 };
@@ -144,7 +144,9 @@ async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next:
         return Problem::forbidden("only the gateway may ask").into_response();
     }
     let Ok(permit) = places.try_acquire_owned() else {
-        return Problem::unavailable("too many requests are under way; try again").into_response();
+        return Problem::unavailable("too many requests are under way; try again")
+            .outcome(Outcome::NothingStored)
+            .into_response();
     };
     request.extensions_mut().insert(Place::new(permit));
     next.run(request).await

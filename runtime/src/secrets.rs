@@ -225,10 +225,18 @@ pub fn random_key_hex() -> String {
 /// what the file system says.
 pub fn write_secret_file(path: impl AsRef<Path>, text: impl AsRef<str>) -> io::Result<()> {
     let path = path.as_ref();
+    // Written beside its place and linked there whole: a crash leaves no empty secret behind.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", random_key_hex()));
+    let beside = PathBuf::from(beside);
     let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_ref().as_bytes())?;
-    file.sync_all()?;
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = file
+        .write_all(text.as_ref().as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&beside, path));
+    std::fs::remove_file(&beside)?;
+    written?;
     // The directory entry has to be durable too.
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
@@ -13,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
 use crate::secrets::{Secret, SecretError, SecretRef};
@@ -72,9 +74,13 @@ impl Caller {
     }
 }
 
-/// Every caller that this service knows, by the digests of their keys.
+/// How often keys named by reference are read again.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Every caller that this service knows, by the digests of their keys. Clones share them.
+#[derive(Clone)]
 pub struct Callers {
-    entries: ArcSwap<Vec<Entry>>,
+    entries: Arc<ArcSwap<Vec<Entry>>>,
 }
 
 struct Entry {
@@ -88,7 +94,7 @@ impl Callers {
     /// # Errors
     /// When a key cannot be read, is shorter than [`MIN_KEY_BYTES`], or belongs to two callers.
     pub fn load(specs: &[CallerSpec]) -> Result<Self, SecretError> {
-        Ok(Self { entries: ArcSwap::from_pointee(read(specs)?) })
+        Ok(Self { entries: Arc::new(ArcSwap::from_pointee(read(specs)?)) })
     }
 
     /// Callers with keys at hand, for a process that composes several services, and for tests.
@@ -101,7 +107,7 @@ impl Callers {
         keys: impl IntoIterator<Item = (N, Secret)>,
     ) -> Result<Self, SecretError> {
         let entries = entries(keys.into_iter().map(|(name, key)| (name.into(), key)))?;
-        Ok(Self { entries: ArcSwap::from_pointee(entries) })
+        Ok(Self { entries: Arc::new(ArcSwap::from_pointee(entries)) })
     }
 
     /// Reads the keys again, so that rotating one needs no restart.
@@ -111,6 +117,24 @@ impl Callers {
     pub fn reload(&self, specs: &[CallerSpec]) -> Result<(), SecretError> {
         self.entries.store(Arc::new(read(specs)?));
         Ok(())
+    }
+
+    /// Reads the keys again every second until `shutdown`. While they cannot be read, the ones
+    /// known before stay in force, which the log says once.
+    pub async fn keep_reloading(self, specs: Vec<CallerSpec>, shutdown: CancellationToken) {
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+                () = shutdown.cancelled() => return,
+            }
+            let failed = self.reload(&specs).inspect_err(|error| {
+                if !failing {
+                    tracing::error!(%error, "service keys cannot be read; the last ones stay");
+                }
+            });
+            failing = failed.is_err();
+        }
     }
 
     /// The caller that has this key.

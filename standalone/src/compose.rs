@@ -40,11 +40,15 @@ pub async fn run(
     ready: impl FnOnce(Addresses) + Send + 'static,
 ) -> anyhow::Result<()> {
     let data = DataDir::open(&options.data_dir)?;
+    let readiness = Readiness::default();
+    let stores = match Stores::open(&options, &data, &readiness, &shutdown).await {
+        Err(_) if shutdown.is_cancelled() => return Ok(()),
+        stores => stores?,
+    };
+    // Opened only now: nobody would answer before.
     let door = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
-    let readiness = Readiness::default();
-    let stores = Stores::open(&options, &data, &readiness, &shutdown).await?;
     data.complete(stores.are_empty().await?)?;
 
     let inner = [loopback().await?, loopback().await?];

@@ -254,7 +254,7 @@ fn render(path: &Path, entries: &[Entry]) -> Result<String, SubscriptionsError> 
 /// A reader sees the old file or the new one, never a part.
 fn replace(path: &Path, text: &str) -> Result<(), SubscriptionsError> {
     let mut new = path.as_os_str().to_owned();
-    new.push(".new");
+    new.push(format!(".{}.new", std::process::id()));
     let new = PathBuf::from(new);
     write_secret_file(&new, text)
         .map_err(|source| SubscriptionsError::Unwritable { path: new.clone(), source })?;

@@ -49,7 +49,7 @@ const SERVICE_KEY: &str = "the-service-key-of-patient-service";
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Patients that all writers share, so that they meet.
-const PATIENTS: usize = 8;
+const PATIENTS: usize = 32;
 
 /// A ledger on MongoDB and the processes that append to it.
 pub(super) struct Deployment {
@@ -278,7 +278,7 @@ impl Load {
         Arc::new(Self {
             clients: deployment.clients(),
             next_command: AtomicU64::new(1_000),
-            versions: Default::default(),
+            versions: std::array::from_fn(|_| AtomicU64::new(0)),
             receipts: Mutex::default(),
             acknowledged: AtomicUsize::new(0),
             stop: AtomicBool::new(false),

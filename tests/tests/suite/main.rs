@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cohort;
+mod docs_page;
 mod end_to_end;
 mod faults;
 mod follower;
