@@ -25,6 +25,7 @@ use crate::{
     queue::{Item, Items},
     recent::Recent,
     store::{LedgerStore, StoreError},
+    tail::TailGuard,
 };
 
 /// How often an idle appender looks for blocks of other processes. Bounds how long a reader
@@ -63,6 +64,8 @@ pub struct Appender {
     pub recent: Recent,
     /// Where the head is published.
     pub head: watch::Sender<Head>,
+    /// Whether the last block is still there.
+    pub tail: TailGuard,
     /// The time, and whether it may be trusted.
     pub clock: ClockGuard,
     /// Readiness of the ledger.
@@ -151,7 +154,11 @@ impl Appender {
     }
 
     async fn look_around(&mut self) -> Result<(), Final> {
-        match self.catch_up().await {
+        let looked = match self.confirm_tail().await {
+            Ok(()) => self.catch_up().await,
+            Err(stop) => Err(stop),
+        };
+        match looked {
             Ok(_) => {
                 if self.now().await.is_some() {
                     self.component.ready();
@@ -164,6 +171,10 @@ impl Appender {
             }
             Err(Stop::Final(reason)) => Err(reason),
         }
+    }
+
+    async fn confirm_tail(&mut self) -> Result<(), Stop> {
+        Ok(self.tail.check(&*self.store).await??)
     }
 
     /// The time for a record after the head, if the clock may be trusted.
@@ -199,6 +210,11 @@ impl Appender {
     }
 
     async fn append(&mut self, items: &[Item]) -> Result<Vec<AppendResult>, Stop> {
+        match self.confirm_tail().await {
+            // No answer is no evidence, and the append itself will say how the store is.
+            Ok(()) | Err(Stop::Store(_)) => {}
+            Err(stop) => return Err(stop),
+        }
         let mut confirmed = false;
         loop {
             let known = self.look_up(items).await?;
@@ -270,6 +286,7 @@ impl Appender {
                 let records = self.ledger.fold(block)?;
                 let hashes = block.lines.iter().map(|line| Hash::of_line(line));
                 let records: Vec<(Record, Hash)> = records.into_iter().zip(hashes).collect();
+                self.tail.moved_to(block);
                 self.publish(&records);
                 moved = true;
             }
@@ -278,6 +295,7 @@ impl Appender {
 
     fn adopt(&mut self, formed: Formed) {
         self.ledger = formed.ledger;
+        self.tail.moved_to(&formed.block);
         self.publish(&formed.records);
         self.component.ready();
     }

@@ -41,6 +41,9 @@ pub enum CheckpointError {
     /// Not a checkpoint of this ledger signed by this key.
     #[error("the checkpoint is not a checkpoint of this ledger signed by its key")]
     NotOurs,
+    /// The process went down before the checkpoint was remembered.
+    #[error("the checkpoint was not remembered")]
+    NotRemembered,
     /// The checkpoint file cannot be read or written.
     #[error("the checkpoint file {path} cannot be used")]
     File {
@@ -144,6 +147,23 @@ impl CheckpointFile {
             Ok(note) => signer.open(&note).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(self.error(source)),
+        }
+    }
+
+    /// Remembers a checkpoint unless a higher one is remembered already, by whatever process.
+    pub fn raise(
+        &self,
+        signer: &CheckpointSigner,
+        size: u64,
+        note: &str,
+    ) -> Result<(), CheckpointError> {
+        let mut beside = self.0.clone().into_os_string();
+        beside.push(".lock");
+        let lock = fs::File::create(&beside).map_err(|source| self.error(source))?;
+        lock.lock().map_err(|source| self.error(source))?;
+        match self.load(signer)? {
+            Some(remembered) if remembered.size >= size => Ok(()),
+            _ => self.save(note),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The ledger as a value: what the next block must continue, and whether one does. Pure.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use domain::{
     chain::{ChainError, Link},
@@ -34,6 +34,18 @@ pub enum FoldError {
         expected: u64,
         /// Where this one begins.
         found: u64,
+    },
+    /// The last block is not where it was: somebody took it away or replaced it.
+    #[error("the last block, at {first}, is gone or was replaced")]
+    Gone {
+        /// `first` of the block.
+        first: u64,
+    },
+    /// An event does not take the next version of its stream.
+    #[error("record {seq} does not take the next version of its stream")]
+    Version {
+        /// Its position.
+        seq: u64,
     },
     /// The block holds no line.
     #[error("the block at {first} is empty")]
@@ -77,6 +89,8 @@ impl FoldError {
     pub fn seq(&self) -> u64 {
         match self {
             Self::Position { expected: seq, .. }
+            | Self::Gone { first: seq }
+            | Self::Version { seq }
             | Self::Empty { first: seq }
             | Self::Root { first: seq }
             | Self::Seal { first: seq }
@@ -172,6 +186,7 @@ impl Ledger {
         if entries(&records) != (block.streams.clone(), block.commands.clone()) {
             return Err(FoldError::Entries { first });
         }
+        check_versions(&records)?;
         *self = next;
         Ok(records)
     }
@@ -179,6 +194,18 @@ impl Ledger {
     fn seal(&self, root: Hash) -> Mac {
         self.seal_key.seal(&self.origin, self.size(), root)
     }
+}
+
+/// Within one block the versions of a stream follow each other.
+fn check_versions(records: &[Record]) -> Result<(), FoldError> {
+    let mut versions = HashMap::new();
+    for record in records {
+        let Some((stream, version)) = record.stream_version() else { continue };
+        if versions.insert(stream, version).is_some_and(|before| version != before + 1) {
+            return Err(FoldError::Version { seq: record.seq });
+        }
+    }
+    Ok(())
 }
 
 /// The lookup entries of a block's records.

@@ -10,7 +10,7 @@ use domain::{
     actor::{Actor, ActorKind, Outcome, Purpose},
     ids::Name,
     record::RecordType,
-    wire::{AppendResult, Proposal, Receipt},
+    wire::{AppendResult, Proposal, Receipt, Stored},
 };
 use runtime::problem::Problem;
 use tokio::{sync::Mutex as AsyncMutex, time::Instant};
@@ -44,7 +44,10 @@ impl LedgerReads {
         read: Read,
     ) -> Result<Option<Receipt>, Problem> {
         let last = self.last_of((read.actor.kind, read.actor.id.clone()));
-        let mut last = last.lock().await;
+        // Readers of one name wait for each other's record, but not for ever.
+        let locked = tokio::time::timeout(APPEND_DEADLINE, last.lock()).await;
+        let mut last = locked
+            .map_err(|_| to_problem(AppendResult::Unavailable { stored: Stored::NothingStored }))?;
         if is_recent(*last) {
             return Ok(None);
         }

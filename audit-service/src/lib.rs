@@ -18,10 +18,12 @@ pub mod appender;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
+pub mod notary;
 pub mod queue;
 pub mod service;
 pub mod start;
 pub mod store;
+pub mod tail;
 
 pub mod admit;
 pub mod append_api;

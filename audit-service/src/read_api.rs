@@ -155,9 +155,9 @@ pub async fn checkpoint(
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
     may_read(&caller)?;
-    let note = state.ledger.checkpoint().map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a checkpoint was not signed");
-        Problem::internal()
+    let note = state.ledger.checkpoint().await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint was given out");
+        Problem::unavailable("a checkpoint cannot be remembered now, so none is given out")
     })?;
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response())
 }

@@ -12,11 +12,13 @@ use crate::{
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
     clock::{Clock, ClockGuard},
     ledger::Ledger,
+    notary::Notary,
     queue::Queue,
     recent::Recent,
     seal::SealKey,
     start::{self, StartError},
     store::LedgerStore,
+    tail::TailGuard,
 };
 
 /// How often the newest checkpoint is written to the checkpoint file.
@@ -45,7 +47,7 @@ pub struct AuditLedger {
     pub head: watch::Receiver<Head>,
     /// Where blocks are kept, for readers.
     pub store: Arc<dyn LedgerStore>,
-    signer: Arc<CheckpointSigner>,
+    notary: Arc<Notary>,
 }
 
 /// Why a ledger does not start.
@@ -81,39 +83,49 @@ impl AuditLedger {
                 .await?;
         let clock = ClockGuard::new(clock);
         clock.compare(&*store).await;
+        let notary =
+            Arc::new(Notary::new(signer, checkpoint_file, readiness.component("checkpoint file")));
+        let opened = head_of(&ledger);
+        notary.sign(TreeHead { size: opened.size, root: opened.root }).await?;
         let (queue, items) = Queue::new();
-        let (head, watcher) = watch::channel(head_of(&ledger));
+        let (head, watcher) = watch::channel(opened);
+        let mut tail = TailGuard::default();
+        if let Some(last) = store.head().await.map_err(StartError::from)?
+            && last.end() == ledger.size()
+        {
+            tail.moved_to(&last);
+        }
         let appender = Appender {
             store: store.clone(),
             ledger,
             recent: Recent::default(),
             head,
+            tail,
             clock: clock.clone(),
             component,
             abandon: abandon.clone(),
         };
         tasks.spawn(appender.run(items));
         tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
-        let this = Self { queue, head: watcher, store, signer: Arc::new(signer) };
-        tasks.spawn(remember(checkpoint_file, this.head.clone(), this.signer.clone()));
-        Ok(this)
+        tasks.spawn(remember(watcher.clone(), notary.clone()));
+        Ok(Self { queue, head: watcher, store, notary })
     }
 
     /// The ledger's origin.
     pub fn origin(&self) -> &Name {
-        self.signer.origin()
+        self.notary.origin()
     }
 
     /// The verifier key (C2SP vkey).
     pub fn verifier_key(&self) -> &str {
-        self.signer.verifier_key()
+        self.notary.verifier_key()
     }
 
     /// The signed checkpoint of the head. Only durable blocks reach the head, so no signed root
     /// of a history that never was can exist.
-    pub fn checkpoint(&self) -> Result<String, CheckpointError> {
+    pub async fn checkpoint(&self) -> Result<String, CheckpointError> {
         let Head { size, root, .. } = *self.head.borrow();
-        self.signer.sign(TreeHead { size, root })
+        self.notary.sign(TreeHead { size, root }).await
     }
 }
 
@@ -144,28 +156,16 @@ fn head_of(ledger: &Ledger) -> Head {
     Head { size: ledger.size(), root: ledger.root(), at: ledger.link().at, wakes: 0 }
 }
 
-/// Writes the newest checkpoint to its file until the appender is gone, and once more then.
-async fn remember(
-    file: CheckpointFile,
-    mut head: watch::Receiver<Head>,
-    signer: Arc<CheckpointSigner>,
-) {
-    let mut saved = None;
+/// Remembers the newest checkpoint until the appender is gone, and once more then.
+async fn remember(mut head: watch::Receiver<Head>, notary: Arc<Notary>) {
     loop {
         let changed = head.changed().await;
         let Head { size, root, .. } = *head.borrow_and_update();
-        if size > 0 && saved != Some(size) {
-            let note = signer.sign(TreeHead { size, root });
-            let file = file.clone();
-            let written = tokio::task::spawn_blocking(move || note.and_then(|n| file.save(&n)));
-            match written.await {
-                Ok(Ok(())) => saved = Some(size),
-                Ok(Err(error)) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the checkpoint file could not be written"
-                ),
-                Err(_) => {}
-            }
+        if let Err(error) = notary.sign(TreeHead { size, root }).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the checkpoint file could not be written"
+            );
         }
         if changed.is_err() {
             return;

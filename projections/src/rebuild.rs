@@ -1,8 +1,16 @@
 //! Making the read models anew from the ledger, beside those that serve.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use domain::{hash::Hash, merkle::Frontier};
+use domain::{
+    hash::Hash,
+    ids::{PatientId, Stream},
+    merkle::Frontier,
+    record::Record,
+};
 use futures::try_join;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -15,7 +23,7 @@ use crate::{
     decode::{self, Decoded, events_by_stream},
     digest::{Digest, digest},
     documents::{Generation, Position},
-    error::{FollowError, RebuildError, RepairError},
+    error::{FollowError, NotApplicable, NotApplicableReason, RebuildError, RepairError},
     follower::Deps,
     ledger_key::{LedgerKey, TreeHead},
     store::Applied,
@@ -105,12 +113,38 @@ struct Build<'a> {
     reported: Instant,
     records: u64,
     events: u64,
+    /// The last version of each stream: an event that repeats one would change nothing, and must
+    /// not pass in silence.
+    versions: HashMap<PatientId, u64>,
+}
+
+fn check_version(
+    versions: &mut HashMap<PatientId, u64>,
+    record: &Record,
+) -> Result<(), NotApplicable> {
+    let Some((Stream::Patient(patient), version)) = record.stream_version() else { return Ok(()) };
+    let last = versions.entry(patient).or_insert(0);
+    if version != *last + 1 {
+        let (seq, reason) = (record.seq, NotApplicableReason::Version);
+        return Err(NotApplicable { patient, seq, reason });
+    }
+    *last = version;
+    Ok(())
 }
 
 impl<'a> Build<'a> {
     fn new(deps: &'a Deps, key: LedgerKey, generation: Generation) -> Self {
         let started = Instant::now();
-        Self { deps, key, generation, started, reported: started, records: 0, events: 0 }
+        Self {
+            deps,
+            key,
+            generation,
+            started,
+            reported: started,
+            records: 0,
+            events: 0,
+            versions: HashMap::new(),
+        }
     }
 
     async fn run(&mut self) -> Result<Summary, RebuildError> {
@@ -158,6 +192,9 @@ impl<'a> Build<'a> {
     async fn apply(&mut self, batch: Batch) -> Result<(), RebuildError> {
         let Deps { store, audit, ring, .. } = self.deps;
         let generation = self.generation;
+        for Verified { record, .. } in &batch.records {
+            check_version(&mut self.versions, record).map_err(FollowError::from)?;
+        }
         let activity: Vec<_> =
             batch.records.iter().map(|verified| activity::of_record(&verified.record)).collect();
         let events = events_by_stream(batch.records);
@@ -198,12 +235,13 @@ impl<'a> Build<'a> {
 
     async fn finish(&self) -> Result<Summary, RebuildError> {
         let Deps { store, .. } = self.deps;
-        let Digest { hash, patients, tests } = persist("reading for the digest", || async {
-            digest(store.as_ref(), self.generation).await.map_err(FollowError::from)
-        })
-        .await?;
+        // At once: while the digest is read, a busy ledger would get far ahead again.
         persist("letting the generation serve", || async {
             store.activate(self.generation).await.map_err(FollowError::from)
+        })
+        .await?;
+        let Digest { hash, patients, tests } = persist("reading for the digest", || async {
+            digest(store.as_ref(), self.generation).await.map_err(FollowError::from)
         })
         .await?;
         let Self { records, events, .. } = *self;

@@ -120,12 +120,12 @@ pub(crate) fn signer() -> CheckpointSigner {
 
 /// A process's own files.
 pub(crate) struct Machine {
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
     pub(crate) fn checkpoint_file(&self) -> CheckpointFile {
@@ -144,11 +144,16 @@ impl Machine {
 
     /// Opens a ledger that must open.
     pub(crate) async fn open(&self, store: &MemoryLedger) -> Running {
-        Running::open(self.parts(store.clone())).await.unwrap()
+        self.running(self.parts(store.clone())).await
     }
 
     pub(crate) async fn open_with_clock(&self, store: &MemoryLedger, clock: Clock) -> Running {
-        Running::open(Parts { clock, ..self.parts(store.clone()) }).await.unwrap()
+        self.running(Parts { clock, ..self.parts(store.clone()) }).await
+    }
+
+    async fn running(&self, parts: Parts) -> Running {
+        let folder = Some(self.folder.clone());
+        Running { _folder: folder, ..Running::open(parts).await.unwrap() }
     }
 }
 
@@ -158,6 +163,8 @@ pub(crate) struct Running {
     pub(crate) readiness: Readiness,
     pub(crate) abandon: CancellationToken,
     tasks: TaskTracker,
+    /// The machine's files stay for as long as the process runs.
+    _folder: Option<Arc<TempDir>>,
 }
 
 impl Running {
@@ -167,7 +174,7 @@ impl Running {
         let abandon = CancellationToken::new();
         let shutdown = CancellationToken::new();
         let ledger = AuditLedger::open(parts, &readiness, &tasks, &shutdown, &abandon).await?;
-        Ok(Self { ledger, readiness, abandon, tasks })
+        Ok(Self { ledger, readiness, abandon, tasks, _folder: None })
     }
 
     pub(crate) async fn append_all(

@@ -11,6 +11,7 @@ use audit_service::{
     seal::SealKey,
     service::system_clock,
     store::memory::MemoryLedger,
+    tail::TailGuard,
 };
 use domain::{
     hash::Hash,
@@ -140,6 +141,7 @@ pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
         ledger: genesis(),
         recent: Recent::remembering(remembers, remembers),
         head: watch::channel(head).0,
+        tail: TailGuard::default(),
         clock: ClockGuard::new(system_clock()),
         component: Readiness::default().component("ledger store"),
         abandon: CancellationToken::new(),

@@ -184,5 +184,5 @@ async fn an_idle_process_follows_the_others() {
     let (busy, idle) = (Machine::new().open(&store).await, Machine::new().open(&store).await);
     receipt(busy.append(event(1, 1)).await);
     eventually(|| idle.size() == 1).await;
-    assert_eq!(idle.ledger.checkpoint().unwrap(), busy.ledger.checkpoint().unwrap());
+    assert_eq!(idle.ledger.checkpoint().await.unwrap(), busy.ledger.checkpoint().await.unwrap());
 }

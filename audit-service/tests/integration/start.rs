@@ -11,7 +11,7 @@ use runtime::secrets::Secret;
 
 use crate::{
     chain::Chain,
-    fixture::{Machine, ORIGIN, Running, event, name, receipt, signer},
+    fixture::{Machine, ORIGIN, Running, event, eventually, name, read, receipt, signer},
 };
 
 /// A ledger of so many blocks of two records, and the machine that remembers its checkpoint.
@@ -53,7 +53,7 @@ async fn the_checkpoint_is_remembered_while_running() {
     let running = machine.open(&store).await;
     receipt(running.append(event(1, 1)).await);
     let size = || machine.checkpoint_file().load(&signer()).unwrap().map(|head| head.size);
-    crate::fixture::eventually(|| size() == Some(1)).await;
+    eventually(|| size() == Some(1)).await;
 }
 
 #[tokio::test]
@@ -144,4 +144,31 @@ async fn a_signed_checkpoint_of_nothing_is_no_obstacle() {
     let note = signer().sign(TreeHead { size: 0, root: Hash::of_nothing() }).unwrap();
     machine.checkpoint_file().save(&note).unwrap();
     assert_eq!(machine.open(&MemoryLedger::new()).await.size(), 0);
+}
+
+#[tokio::test]
+async fn no_checkpoint_leaves_before_it_is_remembered() {
+    let store = MemoryLedger::new();
+    let machine = Machine::new();
+    let running = machine.open(&store).await;
+    receipt(running.append(read(1)).await);
+    let note = running.ledger.checkpoint().await.unwrap();
+    assert_eq!(std::fs::read_to_string(machine.checkpoint_file().path()).unwrap(), note);
+    // A folder in its place cannot be replaced by a file.
+    std::fs::remove_file(machine.checkpoint_file().path()).unwrap();
+    std::fs::create_dir(machine.checkpoint_file().path()).unwrap();
+    receipt(running.append(read(2)).await);
+    assert!(running.ledger.checkpoint().await.is_err());
+    eventually(|| !running.readiness.is_ready()).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_does_not_lower_the_remembered_checkpoint() {
+    let machine = Machine::new();
+    let file = machine.checkpoint_file();
+    for size in [5, 4] {
+        let head = TreeHead { size, root: Hash::ZERO };
+        file.raise(&signer(), size, &signer().sign(head).unwrap()).unwrap();
+        assert_eq!(file.load(&signer()).unwrap().map(|head| head.size), Some(5));
+    }
 }
