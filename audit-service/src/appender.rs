@@ -16,14 +16,14 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    block::{MAX_BLOCK_BYTES, MAX_BLOCK_RECORDS},
     clock::ClockGuard,
     commit::{Committed, commit},
     known::{Known, look_up},
-    ledger::{FoldError, Ledger},
+    ledger::Ledger,
     plan::{Formed, Plan},
-    queue::{Item, Items},
+    queue::{Item, Items, refuse, take_round, unavailable},
     recent::Recent,
+    stop::{Final, Stop},
     store::{LedgerStore, StoreError},
     tail::TailGuard,
 };
@@ -74,52 +74,6 @@ pub struct Appender {
     pub abandon: CancellationToken,
 }
 
-/// Why nothing can be appended or read further now.
-enum Stop {
-    /// The store did not answer; nothing was stored by this round.
-    Store(StoreError),
-    /// For good.
-    Final(Final),
-}
-
-/// Why nothing will be appended any more.
-enum Final {
-    /// The stored ledger is not ours.
-    Forged(FoldError),
-    /// The process is going down with an append whose outcome is unknown. Another block may not
-    /// be formed beside it.
-    Abandoned,
-}
-
-impl From<StoreError> for Stop {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Malformed { first, reason } => {
-                FoldError::Malformed { first, reason }.into()
-            }
-            StoreError::Unavailable(_) => Self::Store(error),
-        }
-    }
-}
-
-impl From<FoldError> for Stop {
-    fn from(error: FoldError) -> Self {
-        Self::Final(Final::Forged(error))
-    }
-}
-
-impl Final {
-    /// What the round left behind whose end this is.
-    fn stored(&self) -> Stored {
-        match self {
-            // Our block, or something that was put in its place.
-            Self::Abandoned | Self::Forged(FoldError::Malformed { .. }) => Stored::Unknown,
-            // Another block stands where ours would.
-            Self::Forged(_) => Stored::NothingStored,
-        }
-    }
-}
-
 impl Appender {
     /// Runs until every handle of the queue is gone.
     pub async fn run(mut self, mut items: Items) {
@@ -141,7 +95,7 @@ impl Appender {
             };
             let stopped = match first {
                 Some(first) => {
-                    let (round, overflow) = collect(first, &mut items);
+                    let (round, overflow) = take_round(first, &mut items);
                     held = overflow;
                     self.round(round).await
                 }
@@ -336,32 +290,4 @@ fn offer(plan: &mut Plan, item: &Item) -> AppendResult {
     } else {
         unavailable(Stored::NothingStored)
     }
-}
-
-/// Everything that waits, up to what one block takes, and the item that was one too many.
-fn collect(first: Item, items: &mut Items) -> (Vec<Item>, Option<Item>) {
-    let mut bytes = first.line_bytes;
-    let mut round: Vec<Item> = Vec::new();
-    round.extend(first.take().then_some(first));
-    while round.len() < MAX_BLOCK_RECORDS {
-        let Ok(next) = items.try_recv() else { break };
-        if bytes + next.line_bytes > MAX_BLOCK_BYTES {
-            return (round, Some(next));
-        }
-        if next.take() {
-            bytes += next.line_bytes;
-            round.push(next);
-        }
-    }
-    (round, None)
-}
-
-fn refuse(items: Vec<Item>, stored: Stored) {
-    for item in items {
-        item.answer(unavailable(stored));
-    }
-}
-
-fn unavailable(stored: Stored) -> AppendResult {
-    AppendResult::Unavailable { stored }
 }

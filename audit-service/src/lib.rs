@@ -22,6 +22,7 @@ pub mod notary;
 pub mod queue;
 pub mod service;
 pub mod start;
+mod stop;
 pub mod store;
 pub mod tail;
 
@@ -30,6 +31,7 @@ pub mod append_api;
 pub mod config;
 pub mod external_api;
 pub mod ledger_reads;
+mod lines;
 pub mod read_api;
 pub mod roles;
 pub mod routes;

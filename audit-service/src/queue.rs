@@ -14,6 +14,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::block::{MAX_BLOCK_BYTES, MAX_BLOCK_RECORDS};
+
 /// Kibibytes of lines that may wait or be under way; beyond it, appends are refused at once.
 const CAPACITY_KIB: usize = 64 * 1024;
 
@@ -78,8 +80,7 @@ impl Queue {
         let count = admitted.len();
         let deadline = Instant::now() + deadline;
         let Some((batch, answered)) = self.enqueue(admitted, deadline) else {
-            let refused = AppendResult::Unavailable { stored: Stored::NothingStored };
-            return vec![refused; count];
+            return vec![unavailable(Stored::NothingStored); count];
         };
         if tokio::time::timeout_at(deadline, answered).await.is_err() {
             batch.withdraw();
@@ -148,6 +149,36 @@ impl Item {
     }
 }
 
+/// Everything that waits, up to what one block takes, and the item that was one too many.
+pub fn take_round(first: Item, items: &mut Items) -> (Vec<Item>, Option<Item>) {
+    let mut bytes = first.line_bytes;
+    let mut round: Vec<Item> = Vec::new();
+    round.extend(first.take().then_some(first));
+    while round.len() < MAX_BLOCK_RECORDS {
+        let Ok(next) = items.try_recv() else { break };
+        if bytes + next.line_bytes > MAX_BLOCK_BYTES {
+            return (round, Some(next));
+        }
+        if next.take() {
+            bytes += next.line_bytes;
+            round.push(next);
+        }
+    }
+    (round, None)
+}
+
+/// Answers items that were not appended.
+pub fn refuse(items: Vec<Item>, stored: Stored) {
+    for item in items {
+        item.answer(unavailable(stored));
+    }
+}
+
+/// No acknowledgement.
+pub fn unavailable(stored: Stored) -> AppendResult {
+    AppendResult::Unavailable { stored }
+}
+
 impl BatchState {
     fn finish(&mut self) {
         if let Some(answer) = self.answer.take() {
@@ -176,7 +207,7 @@ impl Batch {
         let stored = if state.taken { Stored::Unknown } else { Stored::NothingStored };
         std::mem::take(&mut state.results)
             .into_iter()
-            .map(|result| result.unwrap_or(AppendResult::Unavailable { stored }))
+            .map(|result| result.unwrap_or(unavailable(stored)))
             .collect()
     }
 }

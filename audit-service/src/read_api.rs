@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::{
     Extension,
     extract::{Path, RawQuery, State},
-    http::{HeaderMap, HeaderName, header::CONTENT_TYPE},
+    http::{HeaderMap, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use domain::{
     actor::{Actor, Purpose},
-    ids::{MAX_SAFE_INTEGER, Mac, Stream, TraceId},
+    ids::{Mac, Stream, TraceId},
     record::Record,
     wire::Receipt,
 };
@@ -18,32 +18,19 @@ use runtime::{headers, problem::Problem, service_keys::Caller, trace_context::Tr
 
 use crate::{
     append_api::{RECEIPT_HEADER, source},
-    block::Block,
     ledger_reads::Read,
+    lines::{Lines, LinesQuery, ndjson, number},
     roles::Role,
     routes::AppState,
     store::StoreError,
 };
 
-/// Lines of one answer at most, and by default.
-const MAX_LIMIT: usize = 10_000;
-const DEFAULT_LIMIT: usize = 1_000;
-
-/// Bytes of one answer, about: the line that passes it is the last.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
-
 /// Blocks read at once.
 const PAGE_BLOCKS: usize = 64;
-
-/// Longest wait for a record that is not there yet.
-const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a record of another process may take until it is verified here; it takes a fraction
 /// of a second.
 const MAX_VERIFY: Duration = Duration::from_secs(5);
-
-/// Set where there are more lines than the answer has.
-const MORE: HeaderName = HeaderName::from_static("x-vitalog-more");
 
 /// `GET /records?from=&limit=&wait=`: NDJSON lines from a seq on.
 pub async fn records(
@@ -271,94 +258,10 @@ fn store_problem(error: &StoreError) -> Problem {
     Problem::unavailable("the ledger cannot be read now")
 }
 
-struct LinesQuery {
-    from: u64,
-    limit: usize,
-    wait: Duration,
-}
-
-impl LinesQuery {
-    fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, Problem> {
-        let mut parsed = Self { from: 0, limit: DEFAULT_LIMIT, wait: Duration::ZERO };
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !allowed.contains(&name) {
-                let detail = format!("the query takes {} only", allowed.join(", "));
-                return Err(Problem::bad_request(detail));
-            }
-            match name {
-                "from" => parsed.from = number("from", value)?,
-                "limit" => {
-                    let limit = number("limit", value)?;
-                    if limit == 0 {
-                        return Err(Problem::bad_request("limit must be at least 1"));
-                    }
-                    parsed.limit = usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
-                }
-                _ => parsed.wait = Duration::from_secs(number("wait", value)?).min(MAX_WAIT),
-            }
-        }
-        Ok(parsed)
-    }
-}
-
-fn number(name: &str, text: &str) -> Result<u64, Problem> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let value = if digits { text.parse().ok() } else { None };
-    value.filter(|value| *value <= MAX_SAFE_INTEGER).ok_or_else(|| {
-        Problem::bad_request(format!("{name} must be a whole number from 0 to {MAX_SAFE_INTEGER}"))
-    })
-}
-
-/// NDJSON in the making.
-struct Lines {
-    text: String,
-    left: usize,
-}
-
-impl Lines {
-    fn new(limit: usize) -> Self {
-        Self { text: String::new(), left: limit }
-    }
-
-    fn is_full(&self) -> bool {
-        self.left == 0 || self.text.len() >= MAX_ANSWER_BYTES
-    }
-
-    fn push(&mut self, line: &str) -> bool {
-        if self.is_full() {
-            return false;
-        }
-        self.text.push_str(line);
-        self.text.push('\n');
-        self.left -= 1;
-        true
-    }
-
-    /// Adds a block's lines from `from` on; returns the position after the last one added.
-    fn add(&mut self, block: &Block, from: u64) -> u64 {
-        let skip = usize::try_from(from - block.first).unwrap_or(usize::MAX);
-        let added = block.lines.iter().skip(skip).take_while(|line| self.push(line)).count();
-        from + added as u64
-    }
-
-    fn into_response(self, more: bool) -> Response {
-        let mut response = ndjson(self.text);
-        if more {
-            response.headers_mut().insert(MORE, "true".parse().expect("ASCII"));
-        }
-        response
-    }
-}
-
 /// An answer that caused a record shows where it stands.
 fn with_receipt(receipt: Option<Receipt>, mut response: Response) -> Response {
     if let Some(value) = receipt.and_then(|receipt| receipt.header_value().parse().ok()) {
         response.headers_mut().insert(RECEIPT_HEADER, value);
     }
     response
-}
-
-fn ndjson(text: String) -> Response {
-    ([(CONTENT_TYPE, "application/x-ndjson")], text).into_response()
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -28,6 +28,7 @@ use crate::{
 #[derive(Clone)]
 struct Proxy {
     url: String,
+    upstream: Arc<Mutex<String>>,
     requests: Arc<AtomicUsize>,
     answers_to_lose: Arc<AtomicUsize>,
 }
@@ -36,17 +37,26 @@ impl Proxy {
     async fn start(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let proxy = Self { url, requests: Arc::default(), answers_to_lose: Arc::default() };
-        let (this, upstream) =
-            (proxy.clone(), server.url.strip_prefix("http://").unwrap().to_owned());
+        let upstream = Arc::new(Mutex::new(String::new()));
+        let proxy =
+            Self { url, upstream, requests: Arc::default(), answers_to_lose: Arc::default() };
+        proxy.lead_to(server);
+        let this = proxy.clone();
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = TcpStream::connect(&upstream).await.unwrap();
-                tokio::spawn(this.clone().forward(client, server));
+                let upstream = this.upstream.lock().unwrap().clone();
+                if let Ok(server) = TcpStream::connect(upstream).await {
+                    tokio::spawn(this.clone().forward(client, server));
+                }
             }
         });
         proxy
+    }
+
+    /// New connections go to this server from now on.
+    fn lead_to(&self, server: &Server) {
+        server.url.strip_prefix("http://").unwrap().clone_into(&mut self.upstream.lock().unwrap());
     }
 
     /// Forwards until either side ends, or an answer is to be lost: then the server has done
@@ -122,6 +132,26 @@ async fn an_answer_that_was_lost_is_asked_for_again() {
     }
     assert_eq!(Chain::check(&server.store.blocks()).records.len(), 2);
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_is_not_called_fresh_when_the_service_has_forgotten_everything() {
+    let server = Server::start().await;
+    let proxy = Proxy::start(&server).await;
+    proxy.answers_to_lose.store(usize::MAX, Ordering::SeqCst);
+    let client = proxy.client();
+    let append =
+        tokio::spawn(async move { client.append(fresh(by_command(1, 1, event(1, 1)))).await });
+    let store = server.store.clone();
+    eventually(|| !store.blocks().is_empty()).await;
+    server.stop().await;
+    let restarted = Server::start_on(&store).await;
+    proxy.lead_to(&restarted);
+    proxy.answers_to_lose.store(0, Ordering::SeqCst);
+    let receipt = append.await.unwrap().unwrap();
+    assert_eq!((receipt.seq, receipt.replayed), (0, true));
+    assert_eq!(Chain::check(&store.blocks()).records.len(), 1);
+    restarted.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

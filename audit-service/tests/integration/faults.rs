@@ -77,6 +77,21 @@ async fn a_block_that_lands_while_it_is_sent_again_is_the_one_copy() {
 }
 
 #[tokio::test]
+async fn a_block_that_lost_its_place_is_formed_again_behind_the_one_that_took_it() {
+    let store = MemoryLedger::new();
+    let (one, other) = (open(&store).await, open(&store).await);
+    store.fail_append(AppendFault::LandLate);
+    store.fail_append(AppendFault::Hang);
+    let append = spawn_append(&one, event(1, 1));
+    eventually(|| store.appends() == 2).await;
+    assert_eq!(receipt(other.append(event(2, 1)).await).seq, 0);
+    store.release();
+    assert_eq!(receipt(append.await.unwrap()).seq, 1);
+    store.land();
+    assert_eq!(Chain::check(&store.blocks()).records.len(), 2);
+}
+
+#[tokio::test]
 async fn a_block_that_lands_after_its_process_died_is_kept_or_lost_whole() {
     for lands_first in [true, false] {
         let store = MemoryLedger::new();
@@ -110,6 +125,7 @@ async fn a_block_without_a_majority_is_waited_for_and_never_skipped() {
         let second = spawn_append(&other, event(2, 1));
         eventually(|| store.appends() >= 12).await;
         assert_eq!((one.size(), other.size()), (0, 0), "folded before it was committed");
+        assert!(!one.readiness.is_ready(), "nothing can be appended");
         assert!(store.blocks().is_empty(), "something was stored behind it");
         if reveal {
             store.reveal();

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use audit_service::{
-    OpenError, Parts, block::Block, ledger::Ledger, seal::SealKey, start::StartError,
+    OpenError, Parts,
+    block::Block,
+    ledger::{Ledger, entries},
+    seal::SealKey,
+    start::StartError,
     store::memory::MemoryLedger,
 };
 use domain::{hash::Hash, merkle::Frontier};
@@ -184,6 +188,49 @@ async fn a_whole_chain_without_the_seal_key_is_refused() {
         panic!("opened")
     };
     assert!(error.to_string().ends_with("at record 0"), "{error}");
+}
+
+#[tokio::test]
+async fn an_idle_process_finds_a_forged_block_too() {
+    let mut blocks = honest().await;
+    blocks[1].seal = mac(1);
+    let store = MemoryLedger::new();
+    store.replace_block(blocks[0].clone());
+    let running = Machine::new().open(&store).await;
+    store.replace_block(blocks[1].clone());
+    eventually(|| !running.readiness.is_ready()).await;
+    assert_eq!(running.append(read(7)).await, nothing_stored());
+}
+
+#[tokio::test]
+async fn a_lookup_that_leads_to_another_command_stops_appending() {
+    let store = MemoryLedger::new();
+    fill(&Machine::new().open(&store).await).await;
+    let running = Machine::new().open(&store).await;
+    let mut block = store.blocks()[0].clone();
+    block.commands[0].id = mac(99);
+    store.replace_block(block);
+    let misled = running.append(by_command(99, 0, event(9, 1))).await;
+    assert_eq!(misled, crate::fixture::outcome_unknown());
+    eventually(|| !running.readiness.is_ready()).await;
+    assert_eq!(store.blocks().len(), 3);
+}
+
+#[test]
+fn versions_that_do_not_follow_each_other_are_refused_under_our_own_seal() {
+    let genesis = || Ledger::genesis(name(ORIGIN), Arc::new(SealKey::new(SEAL_KEY)));
+    let mut ledger = genesis();
+    let (mut lines, mut records) = (Vec::new(), Vec::new());
+    for proposed in crate::fixture::admitted([event(1, 1), event(2, 1), event(1, 3)]) {
+        let mut record = proposed.record;
+        (record.seq, record.prev) = (ledger.size(), ledger.link().hash);
+        let line = record.to_line();
+        ledger.push(&record, &line);
+        lines.push(line);
+        records.push(record);
+    }
+    let block = ledger.close_block(0, lines, entries(&records));
+    assert_eq!(genesis().fold(&block).unwrap_err().seq(), 2);
 }
 
 #[tokio::test]

@@ -1,0 +1,51 @@
+//! Why the appender stops, for one round or for good.
+
+use domain::wire::Stored;
+
+use crate::{ledger::FoldError, store::StoreError};
+
+/// Why nothing can be appended or read further now.
+pub(crate) enum Stop {
+    /// The store did not answer; nothing was stored by this round.
+    Store(StoreError),
+    /// For good.
+    Final(Final),
+}
+
+/// Why nothing will be appended any more.
+pub(crate) enum Final {
+    /// The stored ledger is not ours.
+    Forged(FoldError),
+    /// The process is going down with an append whose outcome is unknown. Another block may not
+    /// be formed beside it.
+    Abandoned,
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Malformed { first, reason } => {
+                FoldError::Malformed { first, reason }.into()
+            }
+            StoreError::Unavailable(_) => Self::Store(error),
+        }
+    }
+}
+
+impl From<FoldError> for Stop {
+    fn from(error: FoldError) -> Self {
+        Self::Final(Final::Forged(error))
+    }
+}
+
+impl Final {
+    /// What the round left behind whose end this is.
+    pub(crate) fn stored(&self) -> Stored {
+        match self {
+            // Our block, or something that was put in its place.
+            Self::Abandoned | Self::Forged(FoldError::Malformed { .. }) => Stored::Unknown,
+            // Another block stands where ours would.
+            Self::Forged(_) => Stored::NothingStored,
+        }
+    }
+}
