@@ -48,22 +48,10 @@ pub(crate) fn patient(number: u64) -> Stream {
 
 /// A record of nothing in particular.
 fn proposal(record_type: RecordType) -> Proposal {
+    let actor = Actor { id: name("clinic"), kind: ActorKind::Subscription, roles: Vec::new() };
     Proposal {
-        record_type,
-        stream: None,
-        version: None,
-        object: None,
-        subjects: Vec::new(),
-        schema: None,
-        actor: Actor { id: name("clinic"), kind: ActorKind::Subscription, roles: Vec::new() },
         client: Some("192.0.2.7".parse().unwrap()),
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
-        command: None,
-        fresh: false,
-        trace: None,
-        data: None,
-        external: None,
+        ..Proposal::new(record_type, actor, Purpose::Treatment, Outcome::Success)
     }
 }
 

@@ -18,26 +18,14 @@ use crate::{
 };
 
 async fn erase(system: &System, created: &serde_json::Value) {
+    let actor_id = "privacy".parse().unwrap();
+    let actor = Actor { id: actor_id, kind: ActorKind::Subscription, roles: Vec::new() };
+    let (record_type, purpose) = (RecordType::PatientErased, Purpose::PatientRequest);
     let proposal = Proposal {
-        record_type: RecordType::PatientErased,
         stream: Some(Stream::Patient(id(created))),
         version: Some(2),
-        object: None,
-        subjects: Vec::new(),
         schema: Some(SCHEMA),
-        actor: Actor {
-            id: "privacy".parse().unwrap(),
-            kind: ActorKind::Subscription,
-            roles: Vec::new(),
-        },
-        client: None,
-        purpose: Purpose::PatientRequest,
-        outcome: Outcome::Success,
-        command: None,
-        fresh: false,
-        trace: None,
-        data: None,
-        external: None,
+        ..Proposal::new(record_type, actor, purpose, Outcome::Success)
     };
     system.audit_client().append(proposal).await.unwrap();
     let registered = system.records_of(RecordType::PatientRegistered).pop().unwrap();

@@ -181,26 +181,11 @@ impl FakeLedger {
 }
 
 fn proposal(record_type: RecordType) -> Proposal {
+    let id = "clinic".parse().unwrap();
+    let actor = Actor { id, kind: ActorKind::Subscription, roles: Vec::new() };
     Proposal {
-        record_type,
-        stream: None,
-        version: None,
-        object: None,
-        subjects: Vec::new(),
-        schema: None,
-        actor: Actor {
-            id: "clinic".parse().unwrap(),
-            kind: ActorKind::Subscription,
-            roles: Vec::new(),
-        },
         client: Some("192.0.2.7".parse().unwrap()),
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
-        command: None,
-        fresh: false,
-        trace: None,
-        data: None,
-        external: None,
+        ..Proposal::new(record_type, actor, Purpose::Treatment, Outcome::Success)
     }
 }
 

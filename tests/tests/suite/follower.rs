@@ -199,23 +199,8 @@ fn event_of(patient: PatientId, version: u64, key: &DataKey, event: &Event) -> P
 
 fn proposal(record_type: RecordType) -> Proposal {
     let id = "clinic".parse().unwrap();
-    Proposal {
-        record_type,
-        stream: None,
-        version: None,
-        object: None,
-        subjects: Vec::new(),
-        schema: None,
-        actor: Actor { id, kind: ActorKind::Subscription, roles: Vec::new() },
-        client: None,
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
-        command: None,
-        fresh: false,
-        trace: None,
-        data: None,
-        external: None,
-    }
+    let actor = Actor { id, kind: ActorKind::Subscription, roles: Vec::new() };
+    Proposal::new(record_type, actor, Purpose::Treatment, Outcome::Success)
 }
 
 fn person(name: &str) -> PatientContent {

@@ -235,26 +235,15 @@ impl Verified {
 
 /// An event that takes a version of a patient's stream, by a command of its own.
 pub(super) fn event(patient: usize, version: u64, command: u64) -> Proposal {
+    let id = "clinic".parse().unwrap();
+    let actor = Actor { id, kind: ActorKind::Subscription, roles: Vec::new() };
+    let record_type = RecordType::PatientRemoved;
     Proposal {
-        record_type: RecordType::PatientRemoved,
         stream: Some(Stream::Patient(PatientId::new(Uuid::from_u128(patient as u128 + 1)))),
         version: Some(version),
-        object: None,
-        subjects: Vec::new(),
         schema: Some(1),
-        actor: Actor {
-            id: "clinic".parse().unwrap(),
-            kind: ActorKind::Subscription,
-            roles: Vec::new(),
-        },
-        client: None,
-        purpose: Purpose::Treatment,
-        outcome: Outcome::Success,
         command: Some(CommandRef { id: mac(command), digest: mac(0), kid: KeyName::new([1; 4]) }),
-        fresh: false,
-        trace: None,
-        data: None,
-        external: None,
+        ..Proposal::new(record_type, actor, Purpose::Treatment, Outcome::Success)
     }
 }
 
