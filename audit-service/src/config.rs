@@ -172,8 +172,8 @@ impl KeygenArgs {
     pub fn run(&self) -> Result<(), ConfigError> {
         let seed = secrets::Secret::new(secrets::random_key_hex()).key32()?;
         let key = new_signing_key(&self.origin, *seed);
-        let signer = CheckpointSigner::from_secret(&secrets::Secret::new(key.clone()))?;
-        secrets::write_secret_file(&self.out, format!("{key}\n"))?;
+        let signer = CheckpointSigner::from_secret(&secrets::Secret::new(key.as_bytes()))?;
+        secrets::write_secret_file(&self.out, format!("{}\n", *key))?;
         let mut public = std::fs::File::create_new(&self.public)?;
         std::io::Write::write_all(&mut public, format!("{}\n", signer.verifier_key()).as_bytes())?;
         Ok(public.sync_all()?)

@@ -1,6 +1,14 @@
-//! The right edge of an RFC 6962 Merkle tree: all that appending needs.
+//! The RFC 6962 Merkle tree: its right edge, which is all that appending needs, and proofs.
 
 use crate::hash::Hash;
+
+mod proof;
+mod run;
+
+pub use proof::{
+    Node, ProofError, Subtree, check_consistency, check_inclusion, consistency_path, inclusion_path,
+};
+pub use run::Run;
 
 /// The roots of the full subtrees of a tree, largest first; one for each bit set in its size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -41,6 +41,9 @@ pub struct Record {
     /// What another system says that it did; `ExternalAccess` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// The ledger's next signing key; `KeyRotated` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyRotation>,
     /// The kind, which follows from the type.
     pub kind: Kind,
     /// The ledger's origin.
@@ -92,6 +95,67 @@ pub struct CommandRef {
     pub id: Mac,
     /// The HMAC key.
     pub kid: KeyName,
+}
+
+/// The ledger's next signing key, vouched for by the one before. All of it public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRotation {
+    /// Ed25519 public key that signs checkpoints from here on.
+    pub next: PublicKeyHex,
+    /// Ed25519 public key that signed until here.
+    pub previous: PublicKeyHex,
+    /// Ed25519 signature of [`KeyRotation::statement`] under the previous key.
+    pub voucher: SignatureHex,
+}
+
+impl KeyRotation {
+    /// What the previous key signs: ledger, version in `ledger/keys` and both keys, a line each.
+    pub fn statement(
+        ledger: &Name,
+        version: u64,
+        previous: PublicKeyHex,
+        next: PublicKeyHex,
+    ) -> String {
+        format!("vitalog key rotation v1\n{ledger}\n{version}\n{previous}\n{next}\n")
+    }
+}
+
+/// Bytes shown as lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HexBytes<const N: usize>(pub [u8; N]);
+
+/// An Ed25519 public key.
+pub type PublicKeyHex = HexBytes<32>;
+
+/// An Ed25519 signature.
+pub type SignatureHex = HexBytes<64>;
+
+impl<const N: usize> fmt::Display for HexBytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl<const N: usize> FromStr for HexBytes<N> {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        crate::ids::lower_hex::<N>(text).map(Self).ok_or(IdError::Hex64)
+    }
+}
+
+impl<const N: usize> Serialize for HexBytes<N> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for HexBytes<N> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Name of an HMAC key: 8 to 16 lower-case hexadecimal digits.
@@ -404,6 +468,12 @@ impl Record {
             Presence::Refused
         };
         external.check("external", self.external.is_some())?;
+        let rotation = record_type == RecordType::KeyRotated;
+        let key = if rotation { Presence::Required } else { Presence::Refused };
+        key.check("key", self.key.is_some())?;
+        if rotation != (self.stream == Some(Stream::LedgerKeys)) {
+            return Err(RuleError::Stream);
+        }
         let of_a_patient = self.stream.is_none_or(|stream| stream.patient().is_some());
         if of_a_patient == (self.kind == Kind::Admin) {
             return Err(RuleError::Stream);

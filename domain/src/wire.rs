@@ -9,7 +9,7 @@ use crate::{
     chain::Link,
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream, TraceId},
-    record::{CommandRef, External, FormatVersion, Record, RecordType},
+    record::{CommandRef, External, FormatVersion, KeyRotation, Record, RecordType},
     time::Timestamp,
 };
 
@@ -67,6 +67,9 @@ pub struct Proposal {
     /// See [`Record::external`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// See [`Record::key`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyRotation>,
 }
 
 impl Proposal {
@@ -88,6 +91,7 @@ impl Proposal {
             trace: None,
             data: None,
             external: None,
+            key: None,
         }
     }
 
@@ -99,6 +103,7 @@ impl Proposal {
             command: self.command,
             data: self.data,
             external: self.external,
+            key: self.key,
             kind: self.record_type.kind(),
             ledger,
             object: self.object,

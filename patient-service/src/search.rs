@@ -202,6 +202,7 @@ mod tests {
             trace: Some("f".repeat(32).parse().unwrap()),
             data: Some(seal_search(&key, &criteria)),
             external: None,
+            key: None,
         }
         .into_record(name.clone(), name, &Link::genesis(), Timestamp::from_millis(0));
         assert!(record.to_line().len() <= MAX_LINE_BYTES, "{}", record.to_line().len());

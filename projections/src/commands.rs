@@ -4,12 +4,12 @@ use std::fs;
 
 use anyhow::Context;
 use audit_client::{AuditClient, Options};
+use audit_verify::checkpoint::LedgerKey;
 use domain::time::Timestamp;
 use projections::{
     config::{FollowArgs, LedgerArgs, SourceArgs, StatusArgs, StoreArgs},
     digest,
     follower::{self, Deps, Progress},
-    ledger_key::LedgerKey,
     open::{open_key_ring, open_projection_store, until_open},
     status,
 };

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use audit_client::ReadError;
+use audit_verify::{checkpoint::CheckpointError, keys::KeyError};
 use domain::{chain::ChainError, ids::PatientId};
 
 use crate::{
     backoff::Transient,
     history::HistoryError,
     key_ring::{KeyRingError, store::KeyStoreError},
-    ledger_key::{CheckpointError, NotALedgerKey},
     sealing::OpenError,
     store::StoreError,
 };
@@ -138,7 +138,7 @@ pub enum FollowError {
     Store(#[from] StoreError),
     /// The audit service shows something that is no verifier key.
     #[error("the audit service shows no verifier key")]
-    LedgerKey(#[from] NotALedgerKey),
+    LedgerKey(#[from] KeyError),
     /// Events could not be read.
     #[error(transparent)]
     Decode(RepairError),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use audit_client::AuditClient;
+use audit_verify::checkpoint::LedgerKey;
 use domain::{ids::Name, record::Record, time::Timestamp};
 use runtime::health::Component;
 use serde::Serialize;
@@ -24,7 +25,6 @@ use crate::{
     documents::Generation,
     error::FollowError,
     key_ring::KeyRing,
-    ledger_key::LedgerKey,
     repair::Repairer,
     status::age_seconds,
     store::{Applied, ProjectionStore},

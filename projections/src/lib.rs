@@ -18,7 +18,6 @@ pub mod digest;
 pub mod store;
 
 pub mod history;
-pub mod ledger_key;
 pub mod tail;
 
 mod activity;

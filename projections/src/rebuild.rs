@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audit_verify::checkpoint::{LedgerKey, TreeHead};
 use domain::{
     hash::Hash,
     ids::{PatientId, Stream},
@@ -25,7 +26,6 @@ use crate::{
     documents::{Generation, Position},
     error::{FollowError, NotApplicable, NotApplicableReason, RebuildError, RepairError},
     follower::Deps,
-    ledger_key::{LedgerKey, TreeHead},
     store::Applied,
     tail::{Tail, Verified},
 };

@@ -1,12 +1,11 @@
 //! How far the read models are.
 
 use audit_client::AuditClient;
+use audit_verify::checkpoint::LedgerKey;
 use domain::time::Timestamp;
 use serde::Serialize;
 
-use crate::{
-    error::FollowError, error::RebuildError, ledger_key::LedgerKey, store::ProjectionStore,
-};
+use crate::{error::FollowError, error::RebuildError, store::ProjectionStore};
 
 /// The generation that serves, against the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

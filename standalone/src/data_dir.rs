@@ -198,7 +198,7 @@ fn new_ledger_key() -> String {
     let random = random_key_hex();
     let origin: Name = format!("vitalog-{}", &random[..12]).parse().expect("hex is a name");
     let seed = Secret::new(random_key_hex()).key32().expect("64 hexadecimal digits");
-    new_signing_key(&origin, *seed)
+    new_signing_key(&origin, *seed).to_string()
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {

@@ -111,6 +111,9 @@ fn proposal(record_type: RecordType) -> Proposal {
         T::KeyRotated => {
             proposal.stream = Some("ledger/keys".parse().unwrap());
             proposal.version = Some(1);
+            let key = domain::record::HexBytes([1; 32]);
+            let voucher = domain::record::HexBytes([2; 64]);
+            proposal.key = Some(domain::record::KeyRotation { next: key, previous: key, voucher });
         }
         T::SubscriptionChanged => {
             proposal.stream = Some("gateway/subscriptions".parse().unwrap());

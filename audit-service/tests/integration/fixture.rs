@@ -103,7 +103,7 @@ pub(crate) fn admitted(proposals: impl IntoIterator<Item = Proposal>) -> Vec<Adm
 
 pub(crate) fn signer() -> CheckpointSigner {
     let key = new_signing_key(&name(ORIGIN), [9; 32]);
-    CheckpointSigner::from_secret(&Secret::new(key)).unwrap()
+    CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap()
 }
 
 /// A process's own files.

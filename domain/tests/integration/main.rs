@@ -4,4 +4,5 @@
 mod decisions;
 mod given;
 mod histories;
+mod merkle;
 mod records;

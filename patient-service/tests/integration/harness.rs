@@ -116,7 +116,8 @@ impl System {
             clock: || Timestamp::from_millis(1_800_000_000_000),
         };
         let keys = [("gateway", GATEWAY_KEY), ("other", OTHER_KEY)];
-        let callers = Callers::from_keys(keys.map(|(name, key)| (name, Secret::new(key))));
+        let callers =
+            Callers::from_keys(keys.map(|(name, key)| (name, Secret::new(key.as_bytes()))));
         let door = Door { callers: Arc::new(callers.unwrap()), readiness: Readiness::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -273,7 +274,7 @@ async fn start_audit(address: &str, ledger: &MemoryLedger, directory: &TempDir) 
     let key = new_signing_key(&ORIGIN.parse().unwrap(), [1; 32]);
     let parts = Parts {
         store: Arc::new(ledger.clone()),
-        signer: CheckpointSigner::from_secret(&Secret::new(key)).unwrap(),
+        signer: CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap(),
         seal_key: SealKey::new([2; 32]),
         checkpoint_file: CheckpointFile::new(directory.path().join("checkpoint")),
         clock: system_clock(),

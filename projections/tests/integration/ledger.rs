@@ -7,6 +7,7 @@ use std::{
 };
 
 use audit_client::{AuditClient, Options};
+use audit_verify::checkpoint::{LedgerKey, LedgerSecret, TreeHead};
 use axum::{
     Router,
     extract::{Path, Query, State},
@@ -24,10 +25,8 @@ use domain::{
     time::Timestamp,
     wire::Proposal,
 };
-use projections::{key_ring::DataKey, ledger_key::LedgerKey, sealing};
+use projections::{key_ring::DataKey, sealing};
 use runtime::secrets::Secret;
-use signed_note::{Note, StandardSigner};
-use tlog_tiles::Checkpoint;
 use tokio::net::TcpListener;
 
 /// A key pair of the documentation of `golang.org/x/mod/sumdb/note`.
@@ -235,11 +234,9 @@ async fn stream(
 
 async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
     ledger.answer(|inner| {
-        let root = tlog_tiles::Hash(inner.signed_root.unwrap_or_else(|| inner.root()).0);
-        let text = Checkpoint::new(ORIGIN, inner.lines.len() as u64, root, "").unwrap();
-        let mut note = Note::new(&text.to_bytes(), &[]).unwrap();
-        note.add_sigs(&[&StandardSigner::new(SIGNER).unwrap()]).unwrap();
-        String::from_utf8(note.to_bytes()).unwrap()
+        let root = inner.signed_root.unwrap_or_else(|| inner.root());
+        let head = TreeHead { size: inner.lines.len() as u64, root };
+        LedgerSecret::parse(SIGNER).unwrap().sign(head)
     })
 }
 

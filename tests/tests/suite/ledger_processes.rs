@@ -73,7 +73,8 @@ impl Deployment {
     pub(super) async fn start(uri: &str, ways: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let origin = ORIGIN.parse().unwrap();
-        fs::write(folder.path().join("ledger.key"), new_signing_key(&origin, [9; 32])).unwrap();
+        fs::write(folder.path().join("ledger.key"), new_signing_key(&origin, [9; 32]).as_bytes())
+            .unwrap();
         fs::write(folder.path().join("seal.key"), hex::encode(SEAL_KEY)).unwrap();
         fs::write(folder.path().join("service.key"), SERVICE_KEY).unwrap();
         let prefix = mongod::database("appender");

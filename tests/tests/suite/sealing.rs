@@ -65,6 +65,7 @@ fn record(patient: Option<PatientId>, version: u64, event: &Event, data: Option<
         command: None,
         data,
         external: None,
+        key: None,
         kind: record_type.kind(),
         ledger: "tests".parse().unwrap(),
         object: event.test().map(ObjectRef),

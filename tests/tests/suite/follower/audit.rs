@@ -10,8 +10,8 @@ use audit_service::{
     service::system_clock,
     store::{LedgerStore, memory::MemoryLedger, sqlite::SqliteLedger},
 };
+use audit_verify::checkpoint::LedgerKey;
 use domain::record::Record;
-use projections::ledger_key::LedgerKey;
 use runtime::{health::Readiness, secrets::Secret, service_keys::Callers};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,7 +42,7 @@ impl Audit {
         let signing_key = new_signing_key(&"test.vitalog".parse().unwrap(), [3; 32]);
         let parts = Parts {
             store,
-            signer: CheckpointSigner::from_secret(&Secret::new(signing_key)).unwrap(),
+            signer: CheckpointSigner::from_secret(&Secret::new(signing_key.as_bytes())).unwrap(),
             seal_key: SealKey::new([4; 32]),
             checkpoint_file: CheckpointFile::new(checkpoint),
             clock: system_clock(),

@@ -1,0 +1,103 @@
+//! Paths of tiles: C2SP tlog-tiles, height 8.
+
+use std::fmt;
+
+use tlog_tiles::Tile;
+
+/// Hashes or entries of a full tile.
+pub const TILE_WIDTH: u64 = 256;
+
+/// Levels of tree nodes in one level of tiles.
+pub const TILE_HEIGHT: u8 = 8;
+
+/// What a tile holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TileKind {
+    /// Hashes of nodes of the tree's level `8 * level`.
+    Hashes {
+        /// Level of tiles, 0 to 7: hashes of records are level 0.
+        level: u8,
+    },
+    /// The records' lines, each with its length before it (two bytes, big-endian).
+    Entries,
+}
+
+/// One tile: the hashes or entries from `index * 256` on, `width` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TilePath {
+    /// What it holds.
+    pub kind: TileKind,
+    /// Its place in its level.
+    pub index: u64,
+    /// How many hashes or entries, 1 to 256; less than 256 at the tree's right edge alone.
+    pub width: u64,
+}
+
+/// Why a text is not the path of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the path of a tile (c2sp.org/tlog-tiles)")]
+pub struct NotATile;
+
+impl TilePath {
+    /// The tile of tree nodes that holds the node at `index` of tree level `level`, as wide as it
+    /// is in a tree of `size`; with the node's place in it if the tile holds it itself. `None` if
+    /// the tree does not hold that tile.
+    pub fn holding(level: u8, index: u64, size: u64) -> Option<(Self, u64)> {
+        if level >= 64 {
+            return None;
+        }
+        // The leftmost node of the tile's own level below this one.
+        let below = level % TILE_HEIGHT;
+        let first = index.checked_mul(1 << below)?;
+        let tile_level = level / TILE_HEIGHT;
+        let nodes = size >> (tile_level * TILE_HEIGHT);
+        let tile = first / TILE_WIDTH;
+        let width = nodes.checked_sub(tile * TILE_WIDTH)?.min(TILE_WIDTH);
+        let place = first % TILE_WIDTH;
+        let holds = place + (1 << below) <= width;
+        let kind = TileKind::Hashes { level: tile_level };
+        holds.then_some((Self { kind, index: tile, width }, place))
+    }
+
+    /// Reads what follows `tile/`: `0/x001/234`, `1/067.p/5`, `entries/000.p/17`.
+    pub fn parse(path: &str) -> Result<Self, NotATile> {
+        let path = match path.strip_prefix("entries/") {
+            Some(rest) => format!("tile/8/data/{rest}"),
+            None if path.starts_with("data/") => return Err(NotATile),
+            None => format!("tile/8/{path}"),
+        };
+        let tile = Tile::from_path(&path).map_err(|_| NotATile)?;
+        let kind = if tile.is_data() {
+            TileKind::Entries
+        } else {
+            TileKind::Hashes { level: tile.level() }
+        };
+        let width = u64::from(tile.width());
+        let levels = 64 / TILE_HEIGHT;
+        if width == 0 || matches!(kind, TileKind::Hashes { level } if level >= levels) {
+            return Err(NotATile);
+        }
+        Ok(Self { kind, index: tile.level_index(), width })
+    }
+}
+
+impl fmt::Display for TilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            TileKind::Hashes { level } => write!(f, "tile/{level}/")?,
+            TileKind::Entries => f.write_str("tile/entries/")?,
+        }
+        // Groups of three digits, all but the last marked.
+        let mut groups = vec![self.index % 1_000];
+        let mut rest = self.index / 1_000;
+        while rest > 0 {
+            groups.push(rest % 1_000);
+            rest /= 1_000;
+        }
+        for group in groups[1..].iter().rev() {
+            write!(f, "x{group:03}/")?;
+        }
+        write!(f, "{:03}", groups[0])?;
+        if self.width < TILE_WIDTH { write!(f, ".p/{}", self.width) } else { Ok(()) }
+    }
+}
