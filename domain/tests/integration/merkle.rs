@@ -17,6 +17,8 @@ fn line(seq: u64) -> String {
     format!("record {seq}")
 }
 
+type Check<'a> = &'a dyn Fn(&[Hash]) -> Result<(), ProofError>;
+
 /// A tree by its leaves, from which every node can be computed by the definition.
 struct Tree(Vec<Hash>);
 
@@ -129,7 +131,6 @@ fn a_proof_with_any_hash_changed_removed_or_added_is_refused() {
         let leaf = tree.0[usize::try_from(old - 1).unwrap()];
         let inclusion = tree.inclusion(old - 1, new);
         let consistency = tree.consistency(old, new);
-        type Check<'a> = &'a dyn Fn(&[Hash]) -> Result<(), ProofError>;
         let checks: [(&[Hash], Check<'_>); 2] = [
             (&inclusion, &|proof| check_inclusion(leaf, old - 1, new, roots.1.1, proof)),
             (&consistency, &|proof| check_consistency(roots.0, roots.1, proof)),
