@@ -10,6 +10,7 @@ use domain::{
     record::Record,
 };
 
+pub use crate::block::entries;
 use crate::{
     block::{Block, CommandEntry, StreamEntry},
     seal::SealKey,
@@ -206,19 +207,4 @@ fn check_versions(records: &[Record]) -> Result<(), FoldError> {
         }
     }
     Ok(())
-}
-
-/// The lookup entries of a block's records.
-pub fn entries(records: &[Record]) -> (Vec<StreamEntry>, Vec<CommandEntry>) {
-    let mut streams = Vec::new();
-    let mut commands = Vec::new();
-    for (line, record) in (0..).zip(records) {
-        if let Some((stream, version)) = record.stream_version() {
-            streams.push(StreamEntry { stream, version, line });
-        }
-        if let Some(command) = record.command {
-            commands.push(CommandEntry { id: command.id, line });
-        }
-    }
-    (streams, commands)
 }

@@ -7,12 +7,12 @@
 //! Out of scope: what records mean. The service sees no personal data: `data` is sealed before
 //! it arrives.
 
-pub mod block;
+pub use audit_verify::{block, seal};
+
 pub mod known;
 pub mod ledger;
 pub mod plan;
 pub mod recent;
-pub mod seal;
 
 pub mod appender;
 pub mod checkpoint;

@@ -6,9 +6,16 @@
 //!
 //! Out of scope: where lines come from, and what is printed.
 
+pub mod block;
+pub mod seal;
+
 pub mod checkpoint;
 pub mod cosignature;
 pub mod key_history;
 pub mod keys;
 pub mod proof_file;
 pub mod tile;
+
+pub mod report;
+pub mod verifier;
+mod versions;

@@ -1,1 +1,4 @@
 //! Tests of what proves a ledger intact.
+
+mod sample;
+mod tamper;

@@ -3,6 +3,7 @@
 use domain::{
     hash::Hash,
     ids::{Mac, Stream},
+    record::Record,
 };
 
 /// Records of one block at most.
@@ -63,4 +64,19 @@ impl Block {
     pub fn line_at(&self, seq: u64) -> Option<&String> {
         self.lines.get(usize::try_from(seq.checked_sub(self.first)?).ok()?)
     }
+}
+
+/// The lookup entries of a block's records.
+pub fn entries(records: &[Record]) -> (Vec<StreamEntry>, Vec<CommandEntry>) {
+    let mut streams = Vec::new();
+    let mut commands = Vec::new();
+    for (line, record) in (0..).zip(records) {
+        if let Some((stream, version)) = record.stream_version() {
+            streams.push(StreamEntry { stream, version, line });
+        }
+        if let Some(command) = record.command {
+            commands.push(CommandEntry { id: command.id, line });
+        }
+    }
+    (streams, commands)
 }
