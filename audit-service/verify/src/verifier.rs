@@ -14,10 +14,12 @@ use crate::{
 
 mod chunk;
 mod join;
+mod lines;
 mod parallel;
 
 pub use chunk::{Checked, Chunk, check};
 pub use join::Verifier;
+pub use lines::TextChunks;
 pub use parallel::{Progress, Read, VerifyError, verify};
 
 /// What to verify against.

@@ -37,15 +37,20 @@ pub struct Verifier {
     versions: Versions,
     /// Those not reached yet, the next one last.
     expected: Vec<Expected>,
-    /// Those reached, and whether they agree.
-    reached: Vec<(Expected, bool)>,
-    /// The size up to which the records are those that were signed.
-    agreed_to: u64,
+    reached: Vec<Reached>,
     /// The tree before the last chunk, and the records of that chunk.
     last: (Frontier, Vec<Hash>),
     bytes: u64,
     blocks: u64,
     findings: Vec<Finding>,
+}
+
+/// A tree head that was compared.
+struct Reached {
+    expected: Expected,
+    agrees: bool,
+    /// The size of the last one before that agreed, or where reading began.
+    agreed_before: u64,
 }
 
 enum State {
@@ -79,7 +84,6 @@ impl Verifier {
             versions: Versions::default(),
             expected,
             reached: Vec::new(),
-            agreed_to: from,
             bytes: 0,
             blocks: 0,
             findings: Vec::new(),
@@ -215,10 +219,10 @@ impl Verifier {
             let hashes = self.last.1.get(of_chunk(tree.size())..of_chunk(size));
             hashes.unwrap_or_default().iter().for_each(|hash| tree.push(*hash));
             let agrees = tree.root() == root;
-            if agrees {
-                self.agreed_to = size;
-            }
-            self.reached.push((expected, agrees));
+            let before = self.reached.iter().filter(|reached| reached.agrees);
+            let before = before.map(|reached| reached.expected.head.size).max();
+            let agreed_before = before.unwrap_or(self.from);
+            self.reached.push(Reached { expected, agrees, agreed_before });
         }
     }
 
@@ -332,7 +336,7 @@ impl Verifier {
     /// whether they agree with the records.
     fn check_heads(&mut self) -> Vec<Agreed> {
         let mut agreed = Vec::new();
-        for (expected, agrees) in mem::take(&mut self.reached) {
+        for Reached { expected, agrees, agreed_before } in mem::take(&mut self.reached) {
             let size = expected.head.size;
             let signed = self.signed_by(&expected);
             let name = expected.name;
@@ -341,7 +345,7 @@ impl Verifier {
                 Ok(_) => {
                     let last = size.saturating_sub(1);
                     let problem = Problem::Root { name, size };
-                    self.find(Finding { first: self.agreed_to.min(last), last, problem });
+                    self.find(Finding { first: agreed_before.min(last), last, problem });
                 }
                 Err(problem) => self.find_unproven(size, problem),
             }

@@ -1,4 +1,5 @@
 //! Tests of what proves a ledger intact.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod sample;
 mod tamper;

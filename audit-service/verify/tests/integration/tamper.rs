@@ -14,6 +14,8 @@ use crate::sample::{Export, Sample, proposal, record, rotation, secret, text, ve
 /// Several blocks, and not a power of two.
 const SIZE: u64 = 67;
 
+type Change<'a> = &'a dyn Fn(&mut Block);
+
 #[track_caller]
 fn assert_found(report: &Report, seq: u64, what: &str) {
     let finding = report.findings.first().unwrap_or_else(|| panic!("not found: {what}"));
@@ -243,7 +245,7 @@ fn every_stored_field_replaced_is_found_in_its_block() {
     for place in 0..blocks.len() {
         for other in (0..blocks.len()).filter(|other| *other != place) {
             let other = &blocks[other];
-            let changes: [(&str, &dyn Fn(&mut Block)); 5] = [
+            let changes: [(&str, Change<'_>); 5] = [
                 ("root", &|block| block.root = other.root),
                 ("seal", &|block| block.seal = other.seal),
                 ("frontier", &|block| block.frontier.clone_from(&other.frontier)),
