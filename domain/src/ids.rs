@@ -223,7 +223,7 @@ impl TraceId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        write_hex(f, &self.0)
     }
 }
 
@@ -256,7 +256,7 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        write_hex(f, &self.0)
     }
 }
 
@@ -269,6 +269,14 @@ impl FromStr for Mac {
 }
 
 text_serde!(Mac);
+
+/// Lower-case hexadecimal digits of at most 64 bytes, without allocating.
+pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let mut digits = [0; 128];
+    let digits = digits.get_mut(..2 * bytes.len()).ok_or(fmt::Error)?;
+    hex::encode_to_slice(bytes, digits).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(digits).map_err(|_| fmt::Error)?)
+}
 
 /// Exactly `2 * N` lower-case hexadecimal digits.
 pub(crate) fn lower_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

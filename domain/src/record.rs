@@ -3,7 +3,7 @@
 //! The line is the record: canonical JSON (RFC 8785), serialised once, stored and served as
 //! those bytes. Members are declared in sorted order, so that serialising is canonicalising.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, io, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +133,7 @@ pub type SignatureHex = HexBytes<64>;
 
 impl<const N: usize> fmt::Display for HexBytes<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        crate::ids::write_hex(f, &self.0)
     }
 }
 
@@ -171,7 +171,7 @@ impl KeyName {
 
 impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        crate::ids::write_hex(f, &self.0)
     }
 }
 
@@ -420,6 +420,20 @@ pub enum ParseError {
     Rule(#[from] RuleError),
 }
 
+/// Takes what is written only as long as it is what is expected: no second copy of the line.
+struct Expecting<'a>(&'a [u8]);
+
+impl io::Write for Expecting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Record {
     /// The canonical line.
     pub fn to_line(&self) -> String {
@@ -433,7 +447,8 @@ impl Record {
         }
         let record: Self = serde_json::from_str(line)
             .map_err(|error| ParseError::Malformed { column: error.column() })?;
-        if record.to_line() != line {
+        let mut rest = Expecting(line.as_bytes());
+        if serde_json::to_writer(&mut rest, &record).is_err() || !rest.0.is_empty() {
             return Err(ParseError::NotCanonical);
         }
         record.check()?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Timelike, Utc};
 
 use crate::ids::text_serde;
 
@@ -42,7 +42,24 @@ impl From<DateTime<Utc>> for Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
-        f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+        let Ok(year @ 0..=9_999) = u32::try_from(time.year()) else {
+            return f.write_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true));
+        };
+        // A verifier writes one for each of millions of records, so no general formatter.
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let millis = u32::try_from(self.0.rem_euclid(1_000)).unwrap_or_default();
+        for (place, number) in [
+            (0..4, year),
+            (5..7, time.month()),
+            (8..10, time.day()),
+            (11..13, time.hour()),
+            (14..16, time.minute()),
+            (17..19, time.second()),
+            (20..23, millis),
+        ] {
+            write_digits(&mut text[place], number);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -50,12 +67,35 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.3fZ")
-            .map_err(|_| TimestampError)?;
-        let parsed = Self::from(time.and_utc());
-        // One instant has one form: leap seconds, signs and short fields do not round-trip.
-        if parsed.to_string() == text { Ok(parsed) } else { Err(TimestampError) }
+        // One instant has one form: no leap seconds, no signs, no short fields.
+        parse_millis(text.as_bytes()).map(Self::from).ok_or(TimestampError)
     }
+}
+
+fn write_digits(place: &mut [u8], mut number: u32) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+/// `YYYY-MM-DDThh:mm:ss.mmmZ` and nothing else.
+fn parse_millis(text: &[u8]) -> Option<DateTime<Utc>> {
+    let text: &[u8; 24] = text.try_into().ok()?;
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.')];
+    if separators.into_iter().chain([(23, b'Z')]).any(|(place, byte)| text[place] != byte) {
+        return None;
+    }
+    let number = |place: std::ops::Range<usize>| {
+        text[place].iter().try_fold(0, |all, byte| {
+            byte.is_ascii_digit().then(|| all * 10 + u32::from(byte - b'0'))
+        })
+    };
+    let year = i32::try_from(number(0..4)?).ok()?;
+    let day = NaiveDate::from_ymd_opt(year, number(5..7)?, number(8..10)?)?;
+    let (second, millis) = (number(17..19)?, number(20..23)?);
+    let time = day.and_hms_milli_opt(number(11..13)?, number(14..16)?, second, millis)?;
+    Some(time.and_utc())
 }
 
 text_serde!(Timestamp);
