@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     check::{self, CheckArgs},
+    checkpoint::{self, CheckpointArgs},
+    export::{self, ExportArgs},
     output::Outcome,
     prove::{self, ProveArgs},
     verify::{self, VerifyArgs},
@@ -35,12 +37,19 @@ pub(crate) enum Command {
     /// Verify a whole ledger.
     #[command(after_help = EXIT_CODES)]
     Verify(Box<VerifyArgs>),
+    /// Write a ledger's records to a file, exactly as they are, one a line; goes on where an
+    /// earlier run was broken off.
+    #[command(after_help = EXIT_CODES)]
+    Export(Box<ExportArgs>),
     /// Fetch the proof that one record is in the ledger, and check it.
     #[command(after_help = EXIT_CODES)]
     Prove(Box<ProveArgs>),
     /// Check a proof of one record. Needs no network.
     #[command(after_help = EXIT_CODES)]
     Check(Box<CheckArgs>),
+    /// Fetch, show, keep and compare signed checkpoints.
+    #[command(after_help = EXIT_CODES)]
+    Checkpoint(Box<CheckpointArgs>),
 }
 
 impl Command {
@@ -48,8 +57,10 @@ impl Command {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Verify(_) => "verify",
+            Self::Export(_) => "export",
             Self::Prove(_) => "prove",
             Self::Check(_) => "check",
+            Self::Checkpoint(_) => "checkpoint",
         }
     }
 
@@ -57,8 +68,10 @@ impl Command {
     pub(crate) async fn run(self) -> Outcome {
         match self {
             Self::Verify(args) => verify::run(*args).await,
+            Self::Export(args) => export::run(*args).await,
             Self::Prove(args) => prove::run(*args).await,
             Self::Check(args) => check::run(&args),
+            Self::Checkpoint(args) => checkpoint::run(*args).await,
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct VerifierKeyArgs {
     /// File with the ledger's verifier key (`ledger.pub`). Repeat it after the key was rotated;
     /// any of them counts.
     #[arg(long = "verifier-key", env = "VITALOG_LEDGER_PUB", value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) verifier_keys: Vec<PathBuf>,
 }
 
 /// Options that say which witnesses must have cosigned.
@@ -35,7 +35,7 @@ pub(crate) struct WitnessKeyArgs {
     /// File with the verifier key of a witness that must have cosigned the checkpoint. Repeat it
     /// for several; all of them must.
     #[arg(long = "witness-key", value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
+    pub(crate) witness_keys: Vec<PathBuf>,
 }
 
 /// The keys by which checkpoints are verified, and where they are from.
@@ -57,8 +57,8 @@ pub(crate) struct Verified {
 impl VerifierKeyArgs {
     /// The keys in the files, which must be of one ledger; `None` where no file is named.
     pub(crate) fn load(&self) -> anyhow::Result<Option<Trust>> {
-        let mut keys: Vec<LedgerKey> = Vec::with_capacity(self.files.len());
-        for file in &self.files {
+        let mut keys: Vec<LedgerKey> = Vec::with_capacity(self.verifier_keys.len());
+        for file in &self.verifier_keys {
             let key: LedgerKey =
                 read_text(file)?.parse().with_context(|| file.display().to_string())?;
             if keys.first().is_some_and(|first| first.origin() != key.origin()) {
@@ -99,6 +99,11 @@ impl Trust {
         Err(error)
     }
 
+    /// Whether nobody but the server vouches for the key.
+    pub(crate) const fn is_shown_by_server(&self) -> bool {
+        self.shown_by_server
+    }
+
     /// Where the keys are from, to be said beside a verdict.
     pub(crate) const fn source(&self) -> &'static str {
         if self.shown_by_server {
@@ -120,8 +125,8 @@ pub(crate) fn demand_cosignatures(
     witnesses: &WitnessKeyArgs,
     note: &str,
 ) -> Result<Vec<Cosigned>, Failure> {
-    let mut seen = Vec::with_capacity(witnesses.files.len());
-    for file in &witnesses.files {
+    let mut seen = Vec::with_capacity(witnesses.witness_keys.len());
+    for file in &witnesses.witness_keys {
         let text = read_text(file)?;
         let key: WitnessKey = text.parse().with_context(|| file.display().to_string())?;
         let name = key.name().to_owned();
@@ -150,7 +155,8 @@ pub(crate) struct Cosigned {
 impl Cosigned {
     /// In words: one line for each, each with a newline before it.
     pub(crate) fn words(seen: &[Self]) -> String {
-        seen.iter().map(|one| format!("\ncosigned by {} at {}", one.name, one.at)).collect()
+        let lines = seen.iter().map(|one| format!("\ncosigned by {} at {}", one.name, one.at));
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// As JSON.

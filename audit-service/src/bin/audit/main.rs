@@ -10,9 +10,12 @@ mod output;
 mod progress;
 
 mod evidence;
+mod pin;
 mod source;
 
 mod check;
+mod checkpoint;
+mod export;
 mod prove;
 mod verify;
 

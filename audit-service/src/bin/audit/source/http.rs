@@ -46,9 +46,6 @@ const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 const SUBSCRIPTION_KEY_HEADER: &str = "ocp-apim-subscription-key";
 
-/// Set by the audit service where there are more records; the gateway does not pass it on.
-const MORE_HEADER: &str = "x-vitalog-more";
-
 /// Options that say where a live ledger is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
@@ -59,6 +56,26 @@ pub(crate) struct ServerArgs {
     /// service key for the audit service.
     #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: PathBuf,
+}
+
+/// The same options where there may be no live ledger.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OptionalServerArgs {
+    /// Address of the gateway or of the audit service, such as `http://127.0.0.1:8080`.
+    #[arg(long, env = "VITALOG_LEDGER_URL", value_name = "URL", requires = "key_file")]
+    url: Option<ServerUrl>,
+    /// File with the key to read the ledger with: a subscription's key for the gateway, a
+    /// service key for the audit service.
+    #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl OptionalServerArgs {
+    /// Where the live ledger is, if one is named.
+    pub(crate) fn get(&self) -> Option<ServerArgs> {
+        let (url, key_file) = (self.url.clone()?, self.key_file.clone()?);
+        Some(ServerArgs { url, key_file })
+    }
 }
 
 /// An address without anything that could be a secret.
@@ -90,11 +107,6 @@ pub(crate) struct HttpLedger {
     base: String,
     key_header: HeaderValue,
     shown_key: LedgerKey,
-}
-
-struct Answer {
-    bytes: Vec<u8>,
-    more: bool,
 }
 
 impl FromStr for ServerUrl {
@@ -158,8 +170,8 @@ impl HttpLedger {
         for (door, base) in doors {
             let caller = Caller { http: &http, door, key_header: &key_header };
             match caller.get(&format!("{base}/key"), MAX_TEXT_BYTES).await {
-                Ok(answer) => {
-                    if let Some(shown_key) = read_key(&answer.bytes) {
+                Ok(bytes) => {
+                    if let Some(shown_key) = read_key(&bytes) {
                         return Ok(Self { http, door, base, key_header, shown_key });
                     }
                 }
@@ -191,18 +203,20 @@ impl HttpLedger {
     }
 
     /// Records from a position on, at most `limit` of them and about 8 MB, exactly as served.
+    /// Whether there are more is known from a checkpoint: the gateway does not pass the server's
+    /// own word on.
     pub(crate) async fn records(&self, from: u64, limit: u64) -> Result<Page, SourceError> {
         let limit = limit.min(MAX_LIMIT);
         let url = self.at(&format!("/records?from={from}&limit={limit}"));
-        let answer = self.caller().get(&url, MAX_RECORDS_BYTES).await?;
-        Ok(Page::new(from, answer.bytes, answer.more))
+        let bytes = self.caller().get(&url, MAX_RECORDS_BYTES).await?;
+        Ok(Page::new(from, bytes))
     }
 
     /// One record's line, without the newline; `None` if the server has none at this position.
     pub(crate) async fn record(&self, seq: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let url = self.at(&format!("/records/{seq}"));
         match self.caller().get(&url, MAX_LINE_WITH_NEWLINE).await {
-            Ok(Answer { mut bytes, .. }) => {
+            Ok(mut bytes) => {
                 if bytes.pop() != Some(b'\n') {
                     return Err(SourceError::Malformed { url, expected: "one line" });
                 }
@@ -225,15 +239,15 @@ impl HttpLedger {
     /// The proof that the ledger of size `to` begins with that of size `from`, not checked.
     pub(crate) async fn consistency(&self, from: u64, to: u64) -> Result<Consistency, SourceError> {
         let url = self.at(&format!("/consistency?from={from}&to={to}"));
-        let answer = self.caller().get(&url, MAX_TEXT_BYTES).await?;
+        let bytes = self.caller().get(&url, MAX_TEXT_BYTES).await?;
         let expected = "a consistency proof";
-        Consistency::parse(&answer.bytes).ok_or(SourceError::Malformed { url, expected })
+        Consistency::parse(&bytes).ok_or(SourceError::Malformed { url, expected })
     }
 
     async fn text(&self, path: &str, expected: &'static str) -> Result<String, SourceError> {
         let url = self.at(path);
-        let answer = self.caller().get(&url, MAX_TEXT_BYTES).await?;
-        String::from_utf8(answer.bytes).map_err(|_| SourceError::Malformed { url, expected })
+        let bytes = self.caller().get(&url, MAX_TEXT_BYTES).await?;
+        String::from_utf8(bytes).map_err(|_| SourceError::Malformed { url, expected })
     }
 
     fn at(&self, path: &str) -> String {
@@ -255,7 +269,7 @@ struct Caller<'a> {
 impl Caller<'_> {
     /// Asks until there is an answer, it is clear that there will be none, or the tries are used
     /// up.
-    async fn get(&self, url: &str, bound: usize) -> Result<Answer, SourceError> {
+    async fn get(&self, url: &str, bound: usize) -> Result<Vec<u8>, SourceError> {
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
@@ -274,7 +288,7 @@ impl Caller<'_> {
         }
     }
 
-    async fn get_once(&self, url: &str, bound: usize) -> Result<Answer, SourceError> {
+    async fn get_once(&self, url: &str, bound: usize) -> Result<Vec<u8>, SourceError> {
         let request = self.http.get(url).header(self.door.header(), self.key_header.clone());
         let response = request.send().await.map_err(|error| SourceError::Unreachable {
             url: url.to_owned(),
@@ -282,9 +296,7 @@ impl Caller<'_> {
         })?;
         let status = response.status().as_u16();
         if status == 200 {
-            let more = response.headers().contains_key(MORE_HEADER);
-            let bytes = read_body(response, url, bound).await?;
-            return Ok(Answer { bytes, more });
+            return read_body(response, url, bound).await;
         }
         let retry_after = retry_after(response.headers());
         let body = read_body(response, url, MAX_TEXT_BYTES).await.unwrap_or_default();

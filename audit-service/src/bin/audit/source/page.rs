@@ -5,7 +5,6 @@
 pub(crate) struct Page {
     from: u64,
     bytes: Vec<u8>,
-    more: bool,
 }
 
 /// Bytes that are not a line. Nothing after them is looked at.
@@ -35,20 +34,14 @@ impl BadLine {
 }
 
 impl Page {
-    /// What was served for the records from `from` on; `more` if the server said that there are
-    /// more. The gateway does not pass that on, so without it nothing is known.
-    pub(crate) const fn new(from: u64, bytes: Vec<u8>, more: bool) -> Self {
-        Self { from, bytes, more }
+    /// What was served for the records from `from` on.
+    pub(crate) const fn new(from: u64, bytes: Vec<u8>) -> Self {
+        Self { from, bytes }
     }
 
     /// The bytes as they came.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Whether the server said that there are more records.
-    pub(crate) const fn more(&self) -> bool {
-        self.more
     }
 
     /// The lines without their newlines, up to the first that is none.
@@ -79,7 +72,7 @@ mod tests {
     #[test]
     fn lines_are_read_up_to_the_first_that_is_none() {
         let check = |bytes: &[u8], expected: &[Result<&str, BadLine>]| {
-            let page = Page::new(7, bytes.to_vec(), false);
+            let page = Page::new(7, bytes.to_vec());
             assert_eq!(page.lines().collect::<Vec<_>>(), expected);
         };
         check(b"", &[]);
