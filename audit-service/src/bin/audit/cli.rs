@@ -1,0 +1,89 @@
+//! The command line: what can be asked for.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    check::{self, CheckArgs},
+    checkpoint::{self, CheckpointArgs},
+    export::{self, ExportArgs},
+    output::Outcome,
+    prove::{self, ProveArgs},
+    verify::{self, VerifyArgs},
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  intact: everything that was asked for was checked and is right, or was done
+  1  tampered: something was changed, removed, inserted, reordered or cut off
+  2  could not tell: wrong usage, or something cannot be reached or read
+
+Results are written to standard output, everything else to standard error.";
+
+/// Prove a ledger intact: verify, export, prove single records, keep checkpoints.
+#[derive(Debug, Parser)]
+#[command(name = "audit", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Print the result as one JSON object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Verify a whole ledger.
+    #[command(after_help = EXIT_CODES)]
+    Verify(Box<VerifyArgs>),
+    /// Write a ledger's records to a file, exactly as they are, one a line; goes on where an
+    /// earlier run was broken off.
+    #[command(after_help = EXIT_CODES)]
+    Export(Box<ExportArgs>),
+    /// Fetch the proof that one record is in the ledger, and check it.
+    #[command(after_help = EXIT_CODES)]
+    Prove(Box<ProveArgs>),
+    /// Check a proof of one record. Needs no network.
+    #[command(after_help = EXIT_CODES)]
+    Check(Box<CheckArgs>),
+    /// Fetch, show, keep and compare signed checkpoints.
+    #[command(after_help = EXIT_CODES)]
+    Checkpoint(Box<CheckpointArgs>),
+}
+
+impl Command {
+    /// The command's name, as it is typed.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Verify(_) => "verify",
+            Self::Export(_) => "export",
+            Self::Prove(_) => "prove",
+            Self::Check(_) => "check",
+            Self::Checkpoint(_) => "checkpoint",
+        }
+    }
+
+    /// Does it.
+    pub(crate) async fn run(self) -> Outcome {
+        match self {
+            Self::Verify(args) => verify::run(*args).await,
+            Self::Export(args) => export::run(*args).await,
+            Self::Prove(args) => prove::run(*args).await,
+            Self::Check(args) => check::run(&args),
+            Self::Checkpoint(args) => checkpoint::run(*args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,148 @@
+//! Pinning: the checkpoint of a live ledger that a piece of work is about.
+
+use std::time::Duration;
+
+use audit_verify::checkpoint::TreeHead;
+use domain::merkle::ProofError;
+
+use crate::{
+    evidence::{Trust, Verified},
+    output::Failure,
+    source::HttpLedger,
+};
+
+/// Pauses while a replica may be behind another one, which takes a fraction of a second.
+pub(crate) const LAG_PAUSES: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+];
+
+/// A checkpoint of a live ledger.
+#[derive(Debug, Clone)]
+pub(crate) struct Pinned {
+    /// The signed note.
+    pub(crate) note: String,
+    /// What it says, and by which key.
+    pub(crate) verified: Verified,
+}
+
+impl Pinned {
+    /// Size and root.
+    pub(crate) const fn head(&self) -> TreeHead {
+        self.verified.head
+    }
+}
+
+/// Which of a ledger's checkpoints is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The newest.
+    Newest,
+    /// The newest that witnesses cosigned.
+    Witnessed,
+}
+
+/// Fetches a checkpoint and verifies its signature. `at_least` is a size that the ledger is known
+/// to have had: one that is shorter was cut back.
+pub(crate) async fn pin(
+    ledger: &HttpLedger,
+    trust: &Trust,
+    which: Which,
+    at_least: u64,
+) -> Result<Pinned, Failure> {
+    let mut pauses = LAG_PAUSES.into_iter();
+    loop {
+        let note = match which {
+            Which::Newest => ledger.checkpoint().await,
+            Which::Witnessed => ledger.witnessed_checkpoint().await,
+        };
+        let note = note.map_err(anyhow::Error::from)?;
+        let verified = trust.open(&note).map_err(|error| not_believed(ledger, trust, error))?;
+        let size = verified.head.size;
+        if size >= at_least {
+            return Ok(Pinned { note, verified });
+        }
+        let Some(pause) = pauses.next() else {
+            let words = format!(
+                "the ledger is cut back: it had {at_least} records, and its checkpoint has {size}"
+            );
+            return Err(Failure::tampered(size, words));
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn not_believed(
+    ledger: &HttpLedger,
+    trust: &Trust,
+    error: audit_verify::checkpoint::CheckpointError,
+) -> Failure {
+    let words = format!("{} shows a checkpoint that is not believed: {error}", ledger.url());
+    let hint = "if the ledger's signing key was rotated, give --verifier-key for the new one too";
+    let words = if trust.is_shown_by_server() { words } else { format!("{words}; {hint}") };
+    Failure::tampered(None, words)
+}
+
+/// How two checkpoints of one ledger stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// Size and root are the same.
+    Same,
+    /// The newer one contains the older.
+    Contains,
+    /// They are of two histories.
+    Fork(ForkKind),
+}
+
+/// How it is known that two checkpoints are of two histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ForkKind {
+    /// The same size, and different roots.
+    SameSize,
+    /// No proof leads from the one to the other.
+    NotProven(ProofError),
+}
+
+impl ForkKind {
+    /// In words.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::SameSize => "the same size, and different roots".to_owned(),
+            Self::NotProven(why) => {
+                format!(
+                    "the newer does not contain the older, as far as its ledger can prove: {why}"
+                )
+            }
+        }
+    }
+}
+
+/// Compares two checkpoints where that needs no proof: of the same size, or one of them empty.
+pub(crate) fn compare_alone(old: TreeHead, new: TreeHead) -> Option<Relation> {
+    if old.size == new.size {
+        let same = old.root == new.root;
+        return Some(if same { Relation::Same } else { Relation::Fork(ForkKind::SameSize) });
+    }
+    (old.size == 0).then(|| {
+        let proof = domain::merkle::check_consistency((0, old.root), (new.size, new.root), &[]);
+        proof.map_or_else(|why| Relation::Fork(ForkKind::NotProven(why)), |()| Relation::Contains)
+    })
+}
+
+/// Whether a live ledger proves that `new` contains `old`, which is not larger.
+pub(crate) async fn compare(
+    ledger: &HttpLedger,
+    old: TreeHead,
+    new: TreeHead,
+) -> anyhow::Result<Relation> {
+    if let Some(relation) = compare_alone(old, new) {
+        return Ok(relation);
+    }
+    let proof = ledger.consistency(old.size, new.size).await?;
+    Ok(match proof.check(old, new) {
+        Ok(()) => Relation::Contains,
+        Err(why) => Relation::Fork(ForkKind::NotProven(why)),
+    })
+}
