@@ -54,8 +54,21 @@ pub trait LedgerStore: Send + Sync + 'static {
         max: usize,
     ) -> Result<Vec<String>, StoreError>;
 
+    /// Something that belongs to none of the blocks and that lookups could find all the same.
+    /// Looks at everything: for verification alone.
+    async fn stray(&self) -> Result<Option<Stray>, StoreError>;
+
     /// The store's own clock.
     async fn clock(&self) -> Result<Timestamp, StoreError>;
+}
+
+/// What no block accounts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The position that it claims, as far as it claims one.
+    pub first: u64,
+    /// What it is; never content.
+    pub reason: String,
 }
 
 /// A read that gave no answer.

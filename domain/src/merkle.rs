@@ -23,6 +23,15 @@ impl Frontier {
         (hashes.len() == size.count_ones() as usize).then_some(Self { size, hashes })
     }
 
+    /// The tree whose last leaf and its inclusion proof are these: the proof's hashes are then all to
+    /// its left. `None` if it has not as many as such a proof has. The root is still to be compared.
+    pub fn of_last(leaf: Hash, size: u64, proof: &[Hash]) -> Option<Self> {
+        let within = size.checked_sub(1)?.trailing_ones() as usize;
+        let (within, before) = proof.split_at_checked(within)?;
+        let last = within.iter().fold(leaf, |node, left| Hash::of_node(*left, node));
+        Self::from_parts(size, before.iter().rev().copied().chain([last]).collect())
+    }
+
     /// Leaves in the tree.
     pub const fn size(&self) -> u64 {
         self.size

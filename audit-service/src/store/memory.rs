@@ -267,6 +267,11 @@ impl LedgerStore for MemoryLedger {
         Ok(lines)
     }
 
+    async fn stray(&self) -> Result<Option<super::Stray>, StoreError> {
+        // Lookups are made from the blocks themselves.
+        Ok(None)
+    }
+
     async fn clock(&self) -> Result<Timestamp, StoreError> {
         let set = self.read()?.clock;
         // Here the store's own clock is the machine's.

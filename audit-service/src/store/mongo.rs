@@ -26,7 +26,7 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 
-use super::{AppendError, LedgerStore, StoreError};
+use super::{AppendError, LedgerStore, Stray, StoreError};
 use crate::block::Block;
 
 mod document;
@@ -63,6 +63,16 @@ impl MongoLedger {
         options: MongoOptions,
     ) -> Result<Self, OpenError> {
         let (client, blocks) = open::open(uri, database, options).await?;
+        Ok(Self { client, blocks, seen: Mutex::new(None) })
+    }
+
+    /// As [`MongoLedger::connect`], to read alone: makes no index.
+    pub async fn connect_to_read(
+        uri: &str,
+        database: &str,
+        options: MongoOptions,
+    ) -> Result<Self, OpenError> {
+        let (client, blocks) = open::open_to_read(uri, database, options).await?;
         Ok(Self { client, blocks, seen: Mutex::new(None) })
     }
 
@@ -210,6 +220,18 @@ impl LedgerStore for MongoLedger {
         max: usize,
     ) -> Result<Vec<String>, StoreError> {
         bounded_read(lookup::stream_lines(self, stream, from_version, max)).await
+    }
+
+    async fn stray(&self) -> Result<Option<Stray>, StoreError> {
+        // Ranges of positions hold numbers alone; lookups by stream and command find any document.
+        let no_position = doc! { "$or": [
+            { "_id": { "$not": { "$type": "number" } } },
+            { "_id": { "$lt": 0 } },
+        ] };
+        let options = FindOneOptions::builder().projection(doc! { "_id": 1 }).build();
+        let found = self.find_one(no_position, options).await?;
+        let reason = "a document whose _id is no position";
+        Ok(found.map(|_| Stray { first: 0, reason: reason.to_owned() }))
     }
 
     async fn clock(&self) -> Result<Timestamp, StoreError> {

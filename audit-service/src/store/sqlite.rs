@@ -14,13 +14,14 @@ use domain::{
 };
 use rusqlite::Connection;
 
-use super::{AppendError, LedgerStore, StoreError};
+use super::{AppendError, LedgerStore, Stray, StoreError};
 use crate::block::Block;
 
 mod append;
 mod open;
 mod pool;
 mod read;
+mod stray;
 
 pub use open::OpenError;
 use pool::{Lost, Pool};
@@ -44,6 +45,14 @@ impl SqliteLedger {
         let writer = Pool::new(path, 1);
         writer.put_back(open::prepare(path)?);
         Ok(Self { writer, readers: Pool::new(path, READERS) })
+    }
+
+    /// Opens a ledger that is there already, to read it. Makes nothing.
+    pub fn open_to_read(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let readers = Pool::new(path, READERS);
+        readers.put_back(open::existing(path)?);
+        Ok(Self { writer: Pool::new(path, 1), readers })
     }
 
     async fn read<T: Send + 'static>(
@@ -100,6 +109,10 @@ impl LedgerStore for SqliteLedger {
         max: usize,
     ) -> Result<Vec<String>, StoreError> {
         self.read(move |connection| read::stream_lines(connection, stream, from_version, max)).await
+    }
+
+    async fn stray(&self) -> Result<Option<Stray>, StoreError> {
+        self.read(stray::stray).await
     }
 
     async fn clock(&self) -> Result<Timestamp, StoreError> {

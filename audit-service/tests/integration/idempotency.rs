@@ -191,6 +191,10 @@ impl LedgerStore for Counting {
         self.inner.stream_lines(stream, from_version, max).await
     }
 
+    async fn stray(&self) -> Result<Option<audit_service::store::Stray>, StoreError> {
+        self.inner.stray().await
+    }
+
     async fn clock(&self) -> Result<Timestamp, StoreError> {
         self.inner.clock().await
     }

@@ -68,7 +68,7 @@ fn measure(records: u64) {
 fn run(path: &Path, head: TreeHead, key: &LedgerKey, note: &str, threads: usize) {
     let options = Options {
         origin: key.origin().clone(),
-        key: Some(key.clone()),
+        keys: vec![key.clone()],
         start: Start::Genesis,
         expected: vec![Expected {
             name: "the checkpoint".to_owned(),
@@ -110,10 +110,10 @@ fn write_export(path: &Path, records: u64) -> (TreeHead, LedgerKey, String) {
         let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(seq).unwrap());
         let source = "patient-service".parse().unwrap();
         let record = proposal(seq).into_record(origin.clone(), source, &link, at);
-        let line = record.to_line();
-        link.advance(&record, Hash::of_line(&line));
+        let text = record.to_line();
+        link.advance(&record, Hash::of_line(&text));
         frontier.push(link.hash);
-        writeln!(file, "{line}").unwrap();
+        writeln!(file, "{text}").unwrap();
     }
     file.flush().unwrap();
     let head = TreeHead { size: records, root: frontier.root() };

@@ -26,9 +26,9 @@ pub use parallel::{Progress, Read, VerifyError, verify};
 pub struct Options {
     /// The ledger's origin.
     pub origin: Name,
-    /// A key of the ledger that is believed; its successors are followed. Without one no
-    /// signature is checked.
-    pub key: Option<LedgerKey>,
+    /// Keys of the ledger that are believed; those that they vouch for are followed. Without one
+    /// no signature is checked.
+    pub keys: Vec<LedgerKey>,
     /// Where reading begins.
     pub start: Start,
     /// Signed tree heads that must be those of the records.

@@ -124,6 +124,21 @@ fn every_proof_of_every_small_tree_checks_and_no_other_size_or_place_does() {
 }
 
 #[test]
+fn the_proof_of_the_last_leaf_is_the_right_edge_of_the_tree() {
+    let tree = Tree::of(140);
+    let mut frontier = Frontier::default();
+    for (size, leaf) in (1..).zip(&tree.0) {
+        frontier.push(*leaf);
+        let proof = tree.inclusion(size - 1, size);
+        assert_eq!(Frontier::of_last(*leaf, size, &proof).as_ref(), Some(&frontier), "{size}");
+        let longer = [proof.as_slice(), &[Hash::ZERO]].concat();
+        assert_eq!(Frontier::of_last(*leaf, size, &longer), None);
+    }
+    assert_eq!(Frontier::of_last(Hash::ZERO, 0, &[]), None);
+    assert_eq!(Frontier::of_last(Hash::ZERO, 7, &[]), None);
+}
+
+#[test]
 fn a_proof_with_any_hash_changed_removed_or_added_is_refused() {
     let tree = Tree::of(50);
     for (old, new) in [(1, 50), (17, 50), (32, 50), (49, 50), (7, 8)] {

@@ -1,15 +1,116 @@
-//! `audit verify`.
+//! `audit verify`: a live ledger, an export or a store, in full or from a trusted checkpoint on.
 
-use clap::Args;
+mod args;
+mod export;
+mod live;
+mod stored;
+mod verdict;
 
-use crate::output::{Failure, Outcome};
+pub(crate) use args::VerifyArgs;
 
-/// Options of `verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {}
+use std::path::Path;
 
-/// Says that it cannot tell: the engine is not in this branch.
-#[allow(clippy::unused_async)]
-pub(crate) async fn run(_args: VerifyArgs) -> Outcome {
-    Err(Failure::CouldNotTell(anyhow::anyhow!("not built into this branch")))
+use anyhow::Context;
+use audit_verify::{
+    checkpoint::read_unverified,
+    report::Report,
+    verifier::{self, Expected, Options, Read, VerifyError},
+};
+
+use crate::{
+    evidence::{Cosigned, demand_cosignatures, read_text, write_whole},
+    output::{Failure, Outcome},
+    progress::Progress,
+};
+
+/// What was verified, beside what the engine itself reports.
+struct Verified {
+    /// The engine's report.
+    report: Report,
+    /// What was read, in words: `the export ledger.ndjson`.
+    what: String,
+    /// The checkpoint that covers it.
+    checkpoint: Option<String>,
+    /// Who cosigned that checkpoint.
+    cosigned: Vec<Cosigned>,
+    /// What was not checked, and why, in words.
+    unchecked: Vec<String>,
+}
+
+/// Verifies what was asked for.
+pub(crate) async fn run(args: VerifyArgs) -> Outcome {
+    let verified = match args.source()? {
+        args::Source::Export(path) => export::verify(&args, path).await?,
+        args::Source::Live(server) => live::verify(&args, &server).await?,
+        args::Source::Store(location) => stored::verify(&args, location).await?,
+    };
+    if verified.report.is_intact()
+        && let Some(path) = &args.save
+    {
+        let note = verified.checkpoint.as_ref();
+        let note = note.context("there is no checkpoint to save: give --checkpoint")?;
+        save(path, note)?;
+    }
+    verdict::of(verified)
+}
+
+/// Keeps a checkpoint as trusted; never in place of a newer one.
+fn save(path: &Path, note: &str) -> anyhow::Result<()> {
+    let (origin, head) = read_unverified(note).context("the checkpoint cannot be saved")?;
+    if path.exists() {
+        let shown = path.display();
+        let (saved_origin, saved) = read_unverified(&read_text(path)?)
+            .with_context(|| format!("{shown} is there and is no checkpoint: it is not replaced"))?;
+        if saved_origin != origin {
+            anyhow::bail!("{shown} is a checkpoint of the ledger {saved_origin}: it is not replaced");
+        }
+        if saved.size > head.size {
+            anyhow::bail!("{shown} is a newer checkpoint, of {} records: it is not replaced", saved.size);
+        }
+    }
+    write_whole(path, note.as_bytes())
+}
+
+/// A checkpoint in a file, as something that the records must agree with.
+fn expected_of(name: &str, path: &Path) -> anyhow::Result<Expected> {
+    let note = read_text(path)?;
+    let shown = || path.display().to_string();
+    let (_, head) = read_unverified(&note).with_context(shown)?;
+    Ok(Expected { name: name.to_owned(), head, note: Some(note) })
+}
+
+/// What the checkpoint that covers the records must have: cosignatures, and not too old ones.
+fn check_checkpoint(args: &VerifyArgs, note: &str) -> Result<Vec<Cosigned>, Failure> {
+    let cosigned = demand_cosignatures(&args.witnesses, note)?;
+    args.check_age(&cosigned)?;
+    Ok(cosigned)
+}
+
+/// Runs the engine on threads of its own, with a progress bar up to `total` records.
+async fn engine<S>(
+    options: Options,
+    source: S,
+    threads: usize,
+    total: u64,
+) -> anyhow::Result<Report>
+where
+    S: Iterator<Item = anyhow::Result<Read>> + Send + 'static,
+{
+    let work = move || {
+        let mut progress = Progress::new("verifying", total);
+        let mut last = verifier::Progress::default();
+        // One thread reads, joins and, where it is the only one, checks as well.
+        let workers = if threads <= 1 { 0 } else { threads };
+        let report = verifier::verify(options, source, workers, |now| {
+            progress.advance(now.size.saturating_sub(last.size), now.bytes - last.bytes);
+            last = now;
+        });
+        progress.finish();
+        report
+    };
+    let report = tokio::task::spawn_blocking(work).await.context("the verification broke off")?;
+    report.map_err(|error| match error {
+        VerifyError::Source(error) => error,
+        VerifyError::TemporaryFile(_) => anyhow::Error::new(error),
+    })
 }

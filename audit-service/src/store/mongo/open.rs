@@ -111,6 +111,16 @@ pub(super) async fn open(
     database: &str,
     options: MongoOptions,
 ) -> Result<(Client, Collection<RawDocumentBuf>), OpenError> {
+    let (client, blocks) = open_to_read(uri, database, options).await?;
+    indexes::ensure(&blocks).await?;
+    Ok((client, blocks))
+}
+
+pub(super) async fn open_to_read(
+    uri: &str,
+    database: &str,
+    options: MongoOptions,
+) -> Result<(Client, Collection<RawDocumentBuf>), OpenError> {
     let client_options = client_options(uri).await?;
     let hosts = client_options.hosts.clone();
     let client = Client::with_options(client_options).map_err(OpenError::Uri)?;
@@ -127,7 +137,6 @@ pub(super) async fn open(
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     let blocks = client.database(database).collection_with_options(COLLECTION, collection_options);
-    indexes::ensure(&blocks).await?;
     Ok((client, blocks))
 }
 

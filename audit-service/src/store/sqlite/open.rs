@@ -100,6 +100,15 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// A connection to a ledger that is there already.
+pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
+    if !fs::metadata(path).map_err(OpenError::File)?.is_file() {
+        return Err(OpenError::NotAFile);
+    }
+    let connection = connect(path)?;
+    if is_new(&connection)? { Err(OpenError::NotALedger) } else { Ok(connection) }
+}
+
 /// Opens a file that exists.
 pub(super) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -206,7 +206,7 @@ fn records(connection: &Connection, extent: &Extent) -> Result<Vec<StoredRecord>
     }
 }
 
-fn position(stored: i64, name: &str, first: u64) -> Result<u64, StoreError> {
+pub(super) fn position(stored: i64, name: &str, first: u64) -> Result<u64, StoreError> {
     u64::try_from(stored).map_err(|_| malformed(first, &format!("{name} is {stored}")))
 }
 
@@ -215,7 +215,7 @@ fn malformed(first: u64, reason: &str) -> StoreError {
 }
 
 /// Tells an answer that makes no sense from none.
-fn failed(first: u64) -> impl Fn(Error) -> StoreError {
+pub(super) fn failed(first: u64) -> impl Fn(Error) -> StoreError {
     move |error| {
         let nonsense = match &error {
             Error::FromSqlConversionFailure(..)

@@ -15,7 +15,7 @@ use super::{
     chunk::{Broken, Checked, CheckedBlock, Unlinked},
 };
 use crate::{
-    checkpoint::{LedgerKey, TreeHead},
+    checkpoint::{CheckpointError, LedgerKey, TreeHead},
     key_history::KeyHistory,
     report::{Agreed, BlockProblem, Finding, Problem, Report},
     versions::Versions,
@@ -74,7 +74,7 @@ impl Verifier {
         let from = frontier.size();
         let mut verifier = Self {
             state: State::Whole,
-            keys: options.key.clone().map(KeyHistory::new),
+            keys: options.keys.first().cloned().map(KeyHistory::new),
             options,
             link,
             last: (frontier.clone(), Vec::new()),
@@ -356,14 +356,18 @@ impl Verifier {
     /// The key that signed a tree head; none where that was not to be checked.
     fn signed_by(&self, expected: &Expected) -> Result<Option<LedgerKey>, Problem> {
         let (Some(note), Some(history)) = (&expected.note, &self.keys) else { return Ok(None) };
-        let key = history.at(expected.head.size);
-        if let Err(error) = key.open(note) {
-            return Err(Problem::Checkpoint { name: expected.name.clone(), error });
-        }
-        // A key is believed if it is the one given or comes after it.
         let size = expected.head.size;
+        let given = &self.options.keys;
+        // Where no rotation was read, any of the keys given may be the one of this time.
+        let known = if history.keys().len() == 1 { given.iter() } else { [].iter() };
+        let mut keys = known.chain([history.at(size)]);
+        let Some(key) = keys.find(|key| key.open(note).is_ok()) else {
+            let error = history.at(size).open(note).err().unwrap_or(CheckpointError::Signature);
+            return Err(Problem::Checkpoint { name: expected.name.clone(), error });
+        };
+        // A key is believed if it is one of those given or comes after one.
         let mut upto = history.keys().iter().take_while(|(from, _)| *from <= size);
-        if upto.any(|(_, key)| Some(key) == self.options.key.as_ref()) {
+        if given.contains(key) || upto.any(|(_, key)| given.contains(key)) {
             Ok(Some(key.clone()))
         } else {
             Err(Problem::ForeignKey)

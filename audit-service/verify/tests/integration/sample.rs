@@ -257,7 +257,7 @@ impl Export {
     pub(crate) fn options(&self) -> Options {
         Options {
             origin: origin(),
-            key: Some(self.key.clone()),
+            keys: vec![self.key.clone()],
             start: Start::Genesis,
             expected: Vec::new(),
             covers: None,
@@ -276,7 +276,7 @@ pub(crate) fn expected(name: &str, note: &str) -> Expected {
 pub(crate) fn verify_blocks(blocks: &[Block], checkpoint: &str) -> Report {
     let options = Options {
         origin: origin(),
-        key: Some(secret(1).public()),
+        keys: vec![secret(1).public()],
         start: Start::Genesis,
         expected: vec![expected("the checkpoint", checkpoint)],
         covers: None,

@@ -1,0 +1,114 @@
+//! What `audit verify` can be asked for.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::bail;
+use audit_service::store::mongo::open::CosmosConsistency;
+use audit_verify::seal::SealKey;
+use clap::Args;
+use domain::ids::Name;
+use runtime::{secrets::SecretRef, store_location::StoreLocation};
+
+use crate::{
+    evidence::{Cosigned, VerifierKeyArgs, WitnessKeyArgs},
+    output::Failure,
+    source::{OptionalServerArgs, ServerArgs},
+};
+
+/// Options of `verify`. One of `--file`, `--url` and `--store` says what.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// An export: NDJSON, one record a line, plain or zstd. Needs --checkpoint and --verifier-key.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "store"])]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    server: OptionalServerArgs,
+    /// A store directly: sqlite:PATH, mongodb://…, or a reference to such a URI. What stands beside
+    /// the records is checked as well.
+    #[arg(long, value_name = "STORE", conflicts_with = "url")]
+    store: Option<StoreLocation>,
+    /// The checkpoint that covers the records. A live ledger gives its own.
+    #[arg(long, value_name = "FILE")]
+    pub(super) checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) verifier_keys: VerifierKeyArgs,
+    #[command(flatten)]
+    pub(super) witnesses: WitnessKeyArgs,
+    /// With --witness-key: refuse a checkpoint that a witness cosigned longer ago than this.
+    #[arg(long, value_name = "SECONDS", requires = "witness_keys")]
+    max_age: Option<u64>,
+    /// A checkpoint that was verified before. The ledger must contain it. Of a live ledger only what
+    /// came after it is read, unless --full is given.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trusted: Option<PathBuf>,
+    /// Read everything, also with --trusted.
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Keep the checkpoint here as trusted if everything is intact.
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
+    /// The key that seals blocks, for --store: 32 bytes, hexadecimal or base64 (env:NAME or
+    /// file:/path). Without it seals are not checked.
+    #[arg(long, value_name = "REF", requires = "store")]
+    seal_key: Option<SecretRef>,
+    /// Databases on MongoDB are called `PREFIX_ledger`.
+    #[arg(long, default_value = "vitalog")]
+    pub(super) database_prefix: Name,
+    /// Consistency of an Azure Cosmos DB account, which cannot be seen over the wire.
+    #[arg(long, value_enum)]
+    pub(super) cosmos_consistency: Option<CosmosConsistency>,
+    /// Threads to verify on; as many as the machine has by default.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+/// What is verified.
+pub(super) enum Source<'a> {
+    Export(&'a PathBuf),
+    Live(ServerArgs),
+    Store(&'a StoreLocation),
+}
+
+impl VerifyArgs {
+    /// The one source that is named. An address in the environment counts last.
+    pub(super) fn source(&self) -> anyhow::Result<Source<'_>> {
+        if let Some(path) = &self.file {
+            return Ok(Source::Export(path));
+        }
+        if let Some(location) = &self.store {
+            return Ok(Source::Store(location));
+        }
+        match self.server.get() {
+            Some(server) => Ok(Source::Live(server)),
+            None => bail!("say what to verify: --file FILE, --url URL --key-file FILE, or --store STORE"),
+        }
+    }
+
+    /// The key of the blocks' seals.
+    pub(super) fn seal_key(&self) -> anyhow::Result<Option<SealKey>> {
+        let Some(reference) = &self.seal_key else { return Ok(None) };
+        Ok(Some(SealKey::new(*reference.load()?.key32()?)))
+    }
+
+    /// Threads that work.
+    pub(super) fn threads(&self) -> usize {
+        let machine = std::thread::available_parallelism();
+        self.threads.or(machine.ok()).map_or(1, NonZeroUsize::get)
+    }
+
+    /// Refuses cosignatures that are older than asked for.
+    pub(super) fn check_age(&self, cosigned: &[Cosigned]) -> Result<(), Failure> {
+        let Some(max_age) = self.max_age else { return Ok(()) };
+        for one in cosigned {
+            let age = one.age_seconds();
+            if age > max_age {
+                let words = format!(
+                    "the checkpoint is not fresh: {} cosigned it {age} s ago, and {max_age} s are allowed",
+                    one.name()
+                );
+                return Err(Failure::CouldNotTell(anyhow::anyhow!(words)));
+            }
+        }
+        Ok(())
+    }
+}

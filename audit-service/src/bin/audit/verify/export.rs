@@ -1,0 +1,66 @@
+//! Verifying an export.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read as _, Seek, SeekFrom},
+    path::Path,
+};
+
+use anyhow::Context;
+use audit_verify::verifier::{Options, Start, TextChunks};
+
+use super::{Verified, VerifyArgs, check_checkpoint, engine, expected_of};
+use crate::output::Failure;
+
+/// The first bytes of a zstd frame (RFC 8878 §3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Verifies every record of an export against its checkpoint.
+pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, Failure> {
+    let trust = args.verifier_keys.load()?;
+    let trust = trust.context("give the ledger's --verifier-key: an export proves nothing alone")?;
+    let checkpoint = args.checkpoint.as_deref();
+    let checkpoint = checkpoint.context("give the --checkpoint that covers the export")?;
+    let checkpoint = expected_of("the checkpoint", checkpoint)?;
+    let note = checkpoint.note.clone().unwrap_or_default();
+    let cosigned = check_checkpoint(args, &note)?;
+    let size = checkpoint.head.size;
+    let mut expected = vec![checkpoint];
+    if let Some(trusted) = &args.trusted {
+        expected.push(expected_of("the trusted checkpoint", trusted)?);
+    }
+    let options = Options {
+        origin: trust.origin().clone(),
+        keys: trust.keys().to_vec(),
+        start: Start::Genesis,
+        expected,
+        covers: Some(size),
+        seal_key: None,
+    };
+    let shown = path.display().to_string();
+    let reader = open(path).with_context(|| format!("{shown} cannot be read"))?;
+    let unreadable = shown.clone();
+    let source = TextChunks::new(reader)
+        .map(move |read| read.with_context(|| format!("{unreadable} cannot be read on")));
+    let report = engine(options, source, args.threads(), size).await?;
+    Ok(Verified {
+        report,
+        what: format!("the export {shown}"),
+        checkpoint: Some(note),
+        cosigned,
+        unchecked: Vec::new(),
+    })
+}
+
+/// Opens an export, compressed or not.
+fn open(path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+    let mut file = File::open(path)?;
+    let mut begin = Vec::new();
+    file.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut begin)?;
+    file.seek(SeekFrom::Start(0))?;
+    if begin == ZSTD_MAGIC {
+        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::new(file))?))
+    } else {
+        Ok(Box::new(file))
+    }
+}
