@@ -1,7 +1,7 @@
 //! `audit checkpoint`: what is kept as trusted, and how two checkpoints stand to each other.
 
 use audit_verify::{checkpoint::LedgerSecret, cosignature::WitnessSecret};
-use axum::response::IntoResponse;
+use axum::{http::StatusCode, response::IntoResponse};
 
 use crate::{
     cli::Desk,
@@ -195,6 +195,18 @@ async fn cosignatures_are_demanded_and_kept() {
     let ran = desk.audit(&format!("{witnessed} --witness-key witness.pub")).await;
     assert!(ran.is_intact().out.contains("cosigned by witness.example at 2023-11-14"), "{ran:?}");
     assert_eq!(desk.text("trusted"), cosigned);
+    // Witnesses that are behind are no sign of tampering.
+    let longer = lines_of(5).await;
+    desk.write("newer", note_of(&longer));
+    let behind = witnessed.replace("trusted", "newer");
+    let ran = desk.audit(&format!("{behind} --witnessed")).await;
+    ran.could_not_tell("ask again when they have caught up");
+    let nothing = Fake::honest(&lines).with_text(|path, text| match path {
+        "/checkpoint" => StatusCode::NOT_FOUND.into_response(),
+        _ => text.into_response(),
+    });
+    let unwitnessed = format!("{FETCH} {} --witnessed", nothing.serve().await);
+    desk.audit(&unwitnessed).await.could_not_tell("no checkpoint that a witness cosigned");
     // The same checkpoint with fewer signatures takes none away.
     desk.audit(&alone).await.is_intact();
     assert_eq!(desk.text("trusted"), cosigned);
