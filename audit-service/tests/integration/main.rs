@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod chain;
+mod cli;
+mod fake_ledger;
 mod fixture;
 
 mod api_append;
@@ -9,6 +11,10 @@ mod api_external;
 mod api_read;
 mod api_roles;
 mod audit_client;
+mod cli_checkpoint;
+mod cli_export;
+mod cli_liars;
+mod cli_proof;
 mod clock;
 mod faults;
 mod forged;

@@ -7,7 +7,7 @@ mod show;
 use clap::{Args, Subcommand};
 
 use self::{compare::CompareArgs, fetch::FetchArgs, show::ShowArgs};
-use crate::output::Outcome;
+use crate::{cli::EXIT_CODES, output::Outcome};
 
 /// Options of `checkpoint`.
 #[derive(Debug, Args)]
@@ -23,8 +23,10 @@ pub(crate) struct CheckpointArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show what a checkpoint in a file says, and who signed it.
+    #[command(after_help = EXIT_CODES)]
     Show(ShowArgs),
     /// Compare two checkpoints in files: the same, one contains the other, or a fork.
+    #[command(after_help = EXIT_CODES)]
     Compare(CompareArgs),
 }
 

@@ -11,7 +11,8 @@ use crate::{
     verify::{self, VerifyArgs},
 };
 
-const EXIT_CODES: &str = "\
+/// What exit codes mean, at the end of every help.
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  intact: everything that was asked for was checked and is right, or was done
   1  tampered: something was changed, removed, inserted, reordered or cut off

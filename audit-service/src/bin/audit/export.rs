@@ -56,6 +56,7 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
             args.out.display()
         ));
     }
+    chain.leave_file(args.out.display().to_string());
     let resumed_at = chain.size();
     if resumed_at > pinned.head().size {
         pinned = pin(&ledger, &trust, Which::Newest, resumed_at).await?;
@@ -108,7 +109,8 @@ async fn download(
 /// wrong with the first that does not.
 fn take(page: &Page, size: u64, chain: &mut Chain) -> (usize, Option<Failure>) {
     let mut taken = 0;
-    for line in page.lines() {
+    let mut lines = page.lines().peekable();
+    while let Some(line) = lines.next() {
         if chain.size() == size {
             break;
         }
@@ -119,7 +121,8 @@ fn take(page: &Page, size: u64, chain: &mut Chain) -> (usize, Option<Failure>) {
                 return (taken, Some(Failure::tampered(error.seq(), words)));
             }
         };
-        if let Err(failure) = chain.follow(line, "as the server has it") {
+        let next = lines.peek().and_then(|next| next.ok());
+        if let Err(failure) = chain.follow(line, next, "as the server has it") {
             return (taken, Some(failure));
         }
         taken += line.len() + 1;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use audit_verify::checkpoint::TreeHead;
+use anyhow::anyhow;
+use audit_verify::checkpoint::{CheckpointError, TreeHead};
 use domain::merkle::ProofError;
 
 use crate::{
     evidence::{Trust, Verified},
     output::Failure,
-    source::HttpLedger,
+    source::{HttpLedger, SourceError},
 };
 
 /// Pauses while a replica may be behind another one, which takes a fraction of a second.
@@ -18,6 +19,10 @@ pub(crate) const LAG_PAUSES: [Duration; 4] = [
     Duration::from_millis(800),
     Duration::from_millis(1_600),
 ];
+
+/// Why there is nothing to fetch.
+pub(crate) const NOT_WITNESSED: &str =
+    "the server has no checkpoint that a witness cosigned: is a witness configured?";
 
 /// A checkpoint of a live ledger.
 #[derive(Debug, Clone)]
@@ -58,13 +63,21 @@ pub(crate) async fn pin(
             Which::Newest => ledger.checkpoint().await,
             Which::Witnessed => ledger.witnessed_checkpoint().await,
         };
-        let note = note.map_err(anyhow::Error::from)?;
+        let note = note.map_err(|error| no_checkpoint(error, which))?;
         let verified = trust.open(&note).map_err(|error| not_believed(ledger, trust, error))?;
         let size = verified.head.size;
         if size >= at_least {
             return Ok(Pinned { note, verified });
         }
         let Some(pause) = pauses.next() else {
+            // Witnesses may be behind what was fetched without them.
+            if which == Which::Witnessed {
+                let error = anyhow!(
+                    "the newest checkpoint that witnesses cosigned has {size} records, fewer than \
+                     the {at_least} of the one that is kept: ask again when they have caught up"
+                );
+                return Err(error.into());
+            }
             let words = format!(
                 "the ledger is cut back: it had {at_least} records, and its checkpoint has {size}"
             );
@@ -74,11 +87,13 @@ pub(crate) async fn pin(
     }
 }
 
-fn not_believed(
-    ledger: &HttpLedger,
-    trust: &Trust,
-    error: audit_verify::checkpoint::CheckpointError,
-) -> Failure {
+fn no_checkpoint(error: SourceError, which: Which) -> anyhow::Error {
+    let none_witnessed = which == Which::Witnessed && error.status() == Some(404);
+    let error = anyhow::Error::from(error);
+    if none_witnessed { error.context(NOT_WITNESSED) } else { error }
+}
+
+fn not_believed(ledger: &HttpLedger, trust: &Trust, error: CheckpointError) -> Failure {
     let words = format!("{} shows a checkpoint that is not believed: {error}", ledger.url());
     let hint = "if the ledger's signing key was rotated, give --verifier-key for the new one too";
     let words = if trust.is_shown_by_server() { words } else { format!("{words}; {hint}") };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use audit_verify::checkpoint::{TreeHead, read_unverified};
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::{
         write_whole,
     },
     output::{Failure, Outcome, Report},
-    pin::{Pinned, Relation, Which, compare, pin},
+    pin::{NOT_WITNESSED, Pinned, Relation, Which, compare, pin},
     source::{HttpLedger, OptionalServerArgs},
 };
 
@@ -54,8 +54,7 @@ pub(super) async fn run(args: FetchArgs) -> Outcome {
     let at_least = trusted.as_ref().map_or(0, |(_, head)| head.size);
     let pinned = pin(&ledger, &trust, which, at_least).await?;
     if wants_witnesses && signatures(&pinned.note) < 2 {
-        let error = "the server has no checkpoint that a witness cosigned: is one configured?";
-        return Err(anyhow::anyhow!(error).into());
+        return Err(anyhow!(NOT_WITNESSED).into());
     }
     let seen = demand_cosignatures(&args.witnesses, &pinned.note)?;
     let kept = keep(&args, &ledger, trusted, &pinned).await?;

@@ -145,7 +145,7 @@ pub(super) fn follow(chain: &mut Chain, line: &[u8], place: &str) -> Result<(), 
     let seq = chain.size();
     let text = text
         .map_err(|_| Failure::tampered(seq, format!("{place}, record {seq} is not UTF-8 text")))?;
-    chain.follow(text, place)
+    chain.follow(text, None, place)
 }
 
 /// A line that is longer than any record.
