@@ -26,7 +26,7 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 
-use super::{AppendError, LedgerStore, Stray, StoreError};
+use super::{AppendError, LedgerStore, StoreError, Stray};
 use crate::block::Block;
 
 mod document;

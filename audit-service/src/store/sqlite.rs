@@ -14,7 +14,7 @@ use domain::{
 };
 use rusqlite::Connection;
 
-use super::{AppendError, LedgerStore, Stray, StoreError};
+use super::{AppendError, LedgerStore, StoreError, Stray};
 use crate::block::Block;
 
 mod append;

@@ -153,6 +153,17 @@ pub(crate) struct Cosigned {
 }
 
 impl Cosigned {
+    /// The witness's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Seconds since then, by this machine's clock.
+    pub(crate) fn age_seconds(&self) -> u64 {
+        let now = (audit_service::service::system_clock())().millis();
+        u64::try_from(now.saturating_sub(self.at.millis()) / 1_000).unwrap_or(0)
+    }
+
     /// In words: one line for each, each with a newline before it.
     pub(crate) fn words(seen: &[Self]) -> String {
         let lines = seen.iter().map(|one| format!("\ncosigned by {} at {}", one.name, one.at));

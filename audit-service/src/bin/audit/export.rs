@@ -15,7 +15,7 @@ use self::{chain::Chain, file::ExportFile};
 use crate::{
     evidence::{Trust, VerifierKeyArgs, read_text, short, write_whole},
     output::{self, Failure, Outcome, Report},
-    pin::{LAG_PAUSES, Pinned, Which, pin},
+    pin::{Pinned, Which, next_page, pin},
     progress::Progress,
     source::{HttpLedger, MAX_LIMIT, Page, ServerArgs},
 };
@@ -92,7 +92,14 @@ async fn download(
 ) -> Result<(), Failure> {
     let mut progress = Progress::new("exporting", pinned.size - chain.size());
     while chain.size() < pinned.size {
-        let page = next_page(ledger, chain.size(), pinned.size).await?;
+        let (from, size) = (chain.size(), pinned.size);
+        let Some(page) = next_page(ledger, from, MAX_LIMIT.min(size - from)).await? else {
+            let words = format!(
+                "record {from} is missing: the signed checkpoint covers {size} records, and the \
+                 server has none from {from} on"
+            );
+            return Err(Failure::tampered(from, words));
+        };
         let before = chain.size();
         let (taken, bad) = take(&page, pinned.size, chain);
         // Lines that are right are kept even where the one after them is not.
@@ -128,26 +135,6 @@ fn take(page: &Page, size: u64, chain: &mut Chain) -> (usize, Option<Failure>) {
         taken += line.len() + 1;
     }
     (taken, None)
-}
-
-/// The next records; a signed checkpoint says that they exist.
-async fn next_page(ledger: &HttpLedger, from: u64, size: u64) -> Result<Page, Failure> {
-    let mut pauses = LAG_PAUSES.into_iter();
-    loop {
-        let page = ledger.records(from, MAX_LIMIT.min(size - from)).await;
-        let page = page.map_err(anyhow::Error::from)?;
-        if !page.bytes().is_empty() {
-            return Ok(page);
-        }
-        let Some(pause) = pauses.next() else {
-            let words = format!(
-                "record {from} is missing: the signed checkpoint covers {size} records, and the \
-                 server has none from {from} on"
-            );
-            return Err(Failure::tampered(from, words));
-        };
-        tokio::time::sleep(pause).await;
-    }
 }
 
 fn check_root(chain: &Chain, pinned: TreeHead) -> Result<(), Failure> {

@@ -9,11 +9,11 @@ use domain::merkle::ProofError;
 use crate::{
     evidence::{Trust, Verified},
     output::Failure,
-    source::{HttpLedger, SourceError},
+    source::{HttpLedger, Page, SourceError},
 };
 
 /// Pauses while a replica may be behind another one, which takes a fraction of a second.
-pub(crate) const LAG_PAUSES: [Duration; 4] = [
+const LAG_PAUSES: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
     Duration::from_millis(800),
@@ -91,6 +91,24 @@ fn no_checkpoint(error: SourceError, which: Which) -> anyhow::Error {
     let none_witnessed = which == Which::Witnessed && error.status() == Some(404);
     let error = anyhow::Error::from(error);
     if none_witnessed { error.context(NOT_WITNESSED) } else { error }
+}
+
+/// The next records, from a position below a signed size: they exist, so a replica that has none
+/// yet is asked again. `None` if there are none all the same.
+pub(crate) async fn next_page(
+    ledger: &HttpLedger,
+    from: u64,
+    limit: u64,
+) -> anyhow::Result<Option<Page>> {
+    let mut pauses = LAG_PAUSES.into_iter();
+    loop {
+        let page = ledger.records(from, limit).await?;
+        if !page.bytes().is_empty() {
+            return Ok(Some(page));
+        }
+        let Some(pause) = pauses.next() else { return Ok(None) };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 fn not_believed(ledger: &HttpLedger, trust: &Trust, error: CheckpointError) -> Failure {

@@ -59,13 +59,19 @@ fn save(path: &Path, note: &str) -> anyhow::Result<()> {
     let (origin, head) = read_unverified(note).context("the checkpoint cannot be saved")?;
     if path.exists() {
         let shown = path.display();
-        let (saved_origin, saved) = read_unverified(&read_text(path)?)
-            .with_context(|| format!("{shown} is there and is no checkpoint: it is not replaced"))?;
+        let (saved_origin, saved) = read_unverified(&read_text(path)?).with_context(|| {
+            format!("{shown} is there and is no checkpoint: it is not replaced")
+        })?;
         if saved_origin != origin {
-            anyhow::bail!("{shown} is a checkpoint of the ledger {saved_origin}: it is not replaced");
+            anyhow::bail!(
+                "{shown} is a checkpoint of the ledger {saved_origin}: it is not replaced"
+            );
         }
         if saved.size > head.size {
-            anyhow::bail!("{shown} is a newer checkpoint, of {} records: it is not replaced", saved.size);
+            anyhow::bail!(
+                "{shown} is a newer checkpoint, of {} records: it is not replaced",
+                saved.size
+            );
         }
     }
     write_whole(path, note.as_bytes())
@@ -111,6 +117,8 @@ where
     let report = tokio::task::spawn_blocking(work).await.context("the verification broke off")?;
     report.map_err(|error| match error {
         VerifyError::Source(error) => error,
-        VerifyError::TemporaryFile(_) => anyhow::Error::new(error),
+        VerifyError::TemporaryFile(error) => {
+            anyhow::Error::new(error).context("a temporary file could not be used")
+        }
     })
 }

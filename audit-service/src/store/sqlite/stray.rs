@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::read::{failed, position};
-use crate::store::{Stray, StoreError};
+use crate::store::{StoreError, Stray};
 
 /// The whole file in order, indexes included; then every record within a block. A row beyond
 /// them would be found by a lookup and by nothing else.

@@ -44,6 +44,11 @@ impl Page {
         &self.bytes
     }
 
+    /// The bytes as they came, without a copy.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The lines without their newlines, up to the first that is none.
     pub(crate) fn lines(&self) -> impl Iterator<Item = Result<&str, BadLine>> {
         let mut stopped = false;

@@ -80,7 +80,9 @@ impl VerifyArgs {
         }
         match self.server.get() {
             Some(server) => Ok(Source::Live(server)),
-            None => bail!("say what to verify: --file FILE, --url URL --key-file FILE, or --store STORE"),
+            None => bail!(
+                "say what to verify: --file FILE, --url URL --key-file FILE, or --store STORE"
+            ),
         }
     }
 

@@ -18,7 +18,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Verifies every record of an export against its checkpoint.
 pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, Failure> {
     let trust = args.verifier_keys.load()?;
-    let trust = trust.context("give the ledger's --verifier-key: an export proves nothing alone")?;
+    let trust =
+        trust.context("give the ledger's --verifier-key: an export proves nothing alone")?;
     let checkpoint = args.checkpoint.as_deref();
     let checkpoint = checkpoint.context("give the --checkpoint that covers the export")?;
     let checkpoint = expected_of("the checkpoint", checkpoint)?;

@@ -14,7 +14,7 @@ use super::{Verified, VerifyArgs, check_checkpoint, engine, expected_of};
 use crate::{
     evidence::{Trust, short},
     output::Failure,
-    pin::{Which, pin},
+    pin::{Which, next_page, pin},
     source::{HttpLedger, MAX_LIMIT, ProofSize, ServerArgs},
 };
 
@@ -25,7 +25,8 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let trusted = args.trusted.as_deref();
     let trusted = trusted.map(|path| expected_of("the trusted checkpoint", path)).transpose()?;
     let at_least = trusted.as_ref().map_or(0, |trusted| trusted.head.size);
-    let which = if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
+    let which =
+        if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
     let (note, head) = match &args.checkpoint {
         Some(path) => {
             let given = expected_of("the checkpoint", path)?;
@@ -80,11 +81,7 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
 
 /// The place after a trusted checkpoint. The last record that it covers, with its inclusion proof,
 /// is the right edge of the trusted tree; the server need not be believed.
-async fn resume(
-    ledger: &HttpLedger,
-    trust: &Trust,
-    trusted: &Expected,
-) -> Result<Start, Failure> {
+async fn resume(ledger: &HttpLedger, trust: &Trust, trusted: &Expected) -> Result<Start, Failure> {
     let head = trusted.head;
     let note = trusted.note.as_deref().unwrap_or_default();
     trust.open(note).map_err(|error| {
@@ -94,7 +91,9 @@ async fn resume(
     let seq = head.size - 1;
     let line = ledger.record(seq).await.map_err(anyhow::Error::from)?;
     let Some(line) = line else {
-        let words = format!("the ledger was cut off: record {seq}, which the trusted checkpoint covers, is gone");
+        let words = format!(
+            "the ledger was cut off: record {seq}, which the trusted checkpoint covers, is gone"
+        );
         return Err(Failure::tampered(seq, words));
     };
     let proof = ledger.proof(seq, ProofSize::At(head.size)).await.map_err(anyhow::Error::from)?;
@@ -110,8 +109,8 @@ async fn resume(
     let frontier = Frontier::of_last(Hash::of_line(&line), head.size, &proof.hashes);
     let frontier = frontier.filter(|tree| tree.root() == head.root).ok_or_else(changed)?;
     let record = Record::parse(&line).map_err(|_| changed())?;
-    let link = Link { next_seq: head.size, hash: Hash::of_line(&line), at: record.recorded_at };
-    Ok(Start::After { link, frontier })
+    let end = Link { next_seq: head.size, hash: Hash::of_line(&line), at: record.recorded_at };
+    Ok(Start::After { link: end, frontier })
 }
 
 /// The records in order, fetched while those before them are checked.
@@ -129,7 +128,7 @@ impl Pages {
             return Ok(false);
         }
         let limit = MAX_LIMIT.min(self.size - self.next);
-        let page = self.handle.block_on(crate::export::next_page(&self.ledger, self.next, limit));
+        let page = self.handle.block_on(next_page(&self.ledger, self.next, limit));
         let Some(page) = page? else { return Ok(false) };
         self.next += page.bytes().iter().filter(|byte| **byte == b'\n').count().max(1) as u64;
         self.page = Some(TextChunks::new(Cursor::new(page.into_bytes())));

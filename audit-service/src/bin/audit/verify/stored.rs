@@ -61,8 +61,7 @@ pub(super) async fn verify(
         unchecked.push("the blocks' seals: no --seal-key was given".to_owned());
     }
     let total = store.head().await.ok().flatten().map_or(0, |head| head.end());
-    let options =
-        Options { origin, keys, start: Start::Genesis, expected, covers: None, seal_key };
+    let options = Options { origin, keys, start: Start::Genesis, expected, covers: None, seal_key };
     let blocks = Blocks {
         store: store.clone(),
         next: 0,
@@ -84,13 +83,16 @@ pub(super) async fn verify(
             report.findings.push(Finding::at(first, Problem::Store { first, reason }));
         }
     }
-    Ok(Verified { report, what: format!("the store {location}"), checkpoint: note, cosigned, unchecked })
+    Ok(Verified {
+        report,
+        what: format!("the store {location}"),
+        checkpoint: note,
+        cosigned,
+        unchecked,
+    })
 }
 
-async fn open(
-    args: &VerifyArgs,
-    location: &StoreLocation,
-) -> anyhow::Result<Arc<dyn LedgerStore>> {
+async fn open(args: &VerifyArgs, location: &StoreLocation) -> anyhow::Result<Arc<dyn LedgerStore>> {
     if let StoreLocation::Sqlite(path) = location {
         let shown = || format!("{} cannot be read", path.display());
         return Ok(Arc::new(SqliteLedger::open_to_read(path).with_context(shown)?));
@@ -112,9 +114,13 @@ async fn origin_of(store: &dyn LedgerStore) -> Result<Name, Failure> {
         Err(error) => return Err(anyhow::Error::new(error).into()),
     };
     let Some(block) = first else {
-        return Err(anyhow::anyhow!("the store holds no record, and no --verifier-key names the ledger").into());
+        return Err(anyhow::anyhow!(
+            "the store holds no record, and no --verifier-key names the ledger"
+        )
+        .into());
     };
-    let line = block.lines.first().ok_or_else(|| unreadable("the first block is empty".to_owned()))?;
+    let line =
+        block.lines.first().ok_or_else(|| unreadable("the first block is empty".to_owned()))?;
     let record = Record::parse(line).map_err(|error| unreadable(format!("record 0: {error}")))?;
     Ok(record.ledger)
 }

@@ -27,7 +27,10 @@ pub(super) fn of(verified: Verified) -> Outcome {
                 lines.push(format!("and {} more findings", report.findings.len() - SHOWN));
             }
             if report.records > 0 {
-                lines.push(format!("up to there each record follows from the one before: {}", extent(&report)));
+                lines.push(format!(
+                    "up to there each record follows from the one before: {}",
+                    extent(&report)
+                ));
             }
         }
     }
@@ -42,9 +45,10 @@ pub(super) fn of(verified: Verified) -> Outcome {
     let report_out = facts(Report::new(words), &report, &cosigned, &unchecked);
     match report.findings.first() {
         None => Ok(report_out),
-        Some(first) => {
-            Err(Failure::Tampered(Box::new(Tampered { seq: Some(first.first), report: report_out })))
-        }
+        Some(first) => Err(Failure::Tampered(Box::new(Tampered {
+            seq: Some(first.first),
+            report: report_out,
+        }))),
     }
 }
 
@@ -70,9 +74,10 @@ fn named(finding: &Finding) -> String {
 }
 
 fn checked(report: &Engine) -> String {
-    let mut checked = "checked: canonical form, hash, link, place, time and ledger of every record; the \
+    let mut checked =
+        "checked: canonical form, hash, link, place, time and ledger of every record; the \
                        versions of every stream; the keys that the ledger names; the Merkle tree"
-        .to_owned();
+            .to_owned();
     if report.blocks > 0 {
         checked += &format!("; roots and lookup entries of {} stored blocks", report.blocks);
         checked += if report.seals { ", and their seals" } else { "" };
