@@ -223,9 +223,9 @@ impl LedgerStore for MongoLedger {
     }
 
     async fn stray(&self) -> Result<Option<Stray>, StoreError> {
-        // Ranges of positions hold numbers alone; lookups by stream and command find any document.
+        // Blocks are read by position; lookups by stream and command find any document.
         let no_position = doc! { "$or": [
-            { "_id": { "$not": { "$type": "number" } } },
+            { "_id": { "$not": { "$type": "long" } } },
             { "_id": { "$lt": 0 } },
         ] };
         let options = FindOneOptions::builder().projection(doc! { "_id": 1 }).build();

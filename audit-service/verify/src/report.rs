@@ -1,6 +1,6 @@
 //! What a verification found.
 
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 use domain::{chain::ChainError, hash::Hash, ids::Name, time::Timestamp};
 
@@ -195,11 +195,11 @@ impl Finding {
         Self { first: seq, last: seq, problem: problem.into() }
     }
 
-    /// The most telling finding has the least: where a record is known to be the first bad one, that
-    /// says more than a range around it. A wrong version may stand after what was rewritten.
-    pub(crate) fn rank(&self) -> (bool, u64) {
-        let is_first = self.is_exact() && !matches!(self.problem, Problem::Version { .. });
-        (!is_first, self.first)
+    /// The least for the most telling finding: no record after its `last` is the first bad one. A
+    /// wrong version says nothing about that: it may stand after what was rewritten.
+    pub(crate) fn rank(&self) -> (bool, u64, Reverse<u64>) {
+        let is_version = matches!(self.problem, Problem::Version { .. });
+        (is_version, self.last, Reverse(self.first))
     }
 
     /// Whether it is known which record is the first bad one.

@@ -21,3 +21,4 @@ mod projection_store;
 mod scenario;
 mod sealing;
 mod secrecy;
+mod tamper;

@@ -47,8 +47,8 @@ pub(crate) struct VerifyArgs {
     /// Keep the checkpoint here as trusted if everything is intact.
     #[arg(long, value_name = "FILE")]
     pub(super) save: Option<PathBuf>,
-    /// The key that seals blocks, for --store: 32 bytes, hexadecimal or base64 (env:NAME or
-    /// file:/path). Without it seals are not checked.
+    /// The key that seals blocks, for --store: `env:NAME` or `file:/path` with 32 bytes,
+    /// hexadecimal or base64. Without it seals are not checked.
     #[arg(long, value_name = "REF", requires = "store")]
     seal_key: Option<SecretRef>,
     /// Databases on MongoDB are called `PREFIX_ledger`.

@@ -27,16 +27,13 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let at_least = trusted.as_ref().map_or(0, |trusted| trusted.head.size);
     let which =
         if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
-    let (note, head) = match &args.checkpoint {
-        Some(path) => {
-            let given = expected_of("the checkpoint", path)?;
-            (given.note.unwrap_or_default(), given.head)
-        }
-        None => {
-            let pinned = pin(&ledger, &trust, which, at_least).await?;
-            let head = pinned.head();
-            (pinned.note, head)
-        }
+    let (note, head) = if let Some(path) = &args.checkpoint {
+        let given = expected_of("the checkpoint", path)?;
+        (given.note.unwrap_or_default(), given.head)
+    } else {
+        let pinned = pin(&ledger, &trust, which, at_least).await?;
+        let head = pinned.head();
+        (pinned.note, head)
     };
     let cosigned = check_checkpoint(args, &note)?;
     let mut unchecked = Vec::new();
@@ -130,7 +127,7 @@ impl Pages {
         let limit = MAX_LIMIT.min(self.size - self.next);
         let page = self.handle.block_on(next_page(&self.ledger, self.next, limit));
         let Some(page) = page? else { return Ok(false) };
-        self.next += page.bytes().iter().filter(|byte| **byte == b'\n').count().max(1) as u64;
+        self.next += page.lines().count().max(1) as u64;
         self.page = Some(TextChunks::new(Cursor::new(page.into_bytes())));
         Ok(true)
     }

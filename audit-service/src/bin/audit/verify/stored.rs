@@ -49,12 +49,11 @@ pub(super) async fn verify(
     if let Some(path) = &args.trusted {
         expected.push(expected_of("the trusted checkpoint", path)?);
     }
-    let (origin, keys) = match &trust {
-        Some(trust) => (trust.origin().clone(), trust.keys().to_vec()),
-        None => {
-            unchecked.push("signatures: no --verifier-key was given".to_owned());
-            (origin_of(&*store).await?, Vec::new())
-        }
+    let (origin, keys) = if let Some(trust) = &trust {
+        (trust.origin().clone(), trust.keys().to_vec())
+    } else {
+        unchecked.push("signatures: no --verifier-key was given".to_owned());
+        (origin_of(&*store).await?, Vec::new())
     };
     let seal_key = args.seal_key()?;
     if seal_key.is_none() {

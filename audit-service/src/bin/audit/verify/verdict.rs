@@ -78,11 +78,11 @@ fn checked(report: &Engine) -> String {
         "checked: canonical form, hash, link, place, time and ledger of every record; the \
                        versions of every stream; the keys that the ledger names; the Merkle tree"
             .to_owned();
-    if report.blocks > 0 {
-        checked += &format!("; roots and lookup entries of {} stored blocks", report.blocks);
-        checked += if report.seals { ", and their seals" } else { "" };
+    if report.blocks == 0 {
+        return records.to_owned();
     }
-    checked
+    let seals = if report.seals { ", and their seals" } else { "" };
+    format!("{records}; roots and lookup entries of {} stored blocks{seals}", report.blocks)
 }
 
 fn facts(out: Report, report: &Engine, cosigned: &[Cosigned], unchecked: &[String]) -> Report {
