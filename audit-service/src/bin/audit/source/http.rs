@@ -1,6 +1,10 @@
 //! A live ledger over HTTP, through the gateway or at the audit service itself.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use audit_verify::checkpoint::LedgerKey;
 use clap::Args;
@@ -23,8 +27,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 /// Times that one thing is asked for, at most.
 const ATTEMPTS: u32 = 8;
 
-/// Times that a server that cannot be reached is tried: a wrong address should not take long.
-const CONNECT_ATTEMPTS: u32 = 4;
+/// Times that a server that never answered is tried: a wrong address should not take long.
+const FIRST_CONTACT_ATTEMPTS: u32 = 4;
+
+/// After this nothing is asked for again: a server that lets every request time out is down.
+const MAX_PATIENCE: Duration = Duration::from_mins(3);
 
 /// The first pause before something is asked for again; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -168,7 +175,8 @@ impl HttpLedger {
         };
         let mut refusals = Vec::new();
         for (door, base) in doors {
-            let caller = Caller { http: &http, door, key_header: &key_header };
+            let attempts = FIRST_CONTACT_ATTEMPTS;
+            let caller = Caller { http: &http, door, key_header: &key_header, attempts };
             match caller.get(&format!("{base}/key"), MAX_TEXT_BYTES).await {
                 Ok(bytes) => {
                     if let Some(shown_key) = read_key(&bytes) {
@@ -255,7 +263,8 @@ impl HttpLedger {
     }
 
     const fn caller(&self) -> Caller<'_> {
-        Caller { http: &self.http, door: self.door, key_header: &self.key_header }
+        let Self { http, door, key_header, .. } = self;
+        Caller { http, door: *door, key_header, attempts: ATTEMPTS }
     }
 }
 
@@ -264,12 +273,15 @@ struct Caller<'a> {
     http: &'a Client,
     door: Door,
     key_header: &'a HeaderValue,
+    /// Times that a server is tried that cannot be reached.
+    attempts: u32,
 }
 
 impl Caller<'_> {
     /// Asks until there is an answer, it is clear that there will be none, or the tries are used
     /// up.
     async fn get(&self, url: &str, bound: usize) -> Result<Vec<u8>, SourceError> {
+        let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
@@ -277,8 +289,8 @@ impl Caller<'_> {
                 Err(error) if error.may_pass() => error,
                 other => return other,
             };
-            let attempts = if error.is_unreachable() { CONNECT_ATTEMPTS } else { ATTEMPTS };
-            if attempt >= attempts {
+            let attempts = if error.is_unreachable() { self.attempts } else { ATTEMPTS };
+            if attempt >= attempts || started.elapsed() > MAX_PATIENCE {
                 return Err(error);
             }
             let wait = error.retry_after().unwrap_or_default().max(pause).min(LONGEST_PAUSE);
