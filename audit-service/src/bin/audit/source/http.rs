@@ -1,18 +1,14 @@
 //! A live ledger over HTTP, through the gateway or at the audit service itself.
 
-use std::{
-    path::PathBuf,
-    str::FromStr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use audit_verify::checkpoint::LedgerKey;
-use clap::Args;
 use http::{HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, redirect};
 use runtime::{secrets::SecretRef, service_keys::SERVICE_KEY_HEADER};
 
 use super::{
+    address::ServerArgs,
     answer::{Consistency, detail_of, read_body, retry_after},
     error::SourceError,
     page::Page,
@@ -53,42 +49,6 @@ const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 const SUBSCRIPTION_KEY_HEADER: &str = "ocp-apim-subscription-key";
 
-/// Options that say where a live ledger is.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ServerArgs {
-    /// Address of the gateway or of the audit service, such as `http://127.0.0.1:8080`.
-    #[arg(long, env = "VITALOG_LEDGER_URL", value_name = "URL")]
-    pub(crate) url: ServerUrl,
-    /// File with the key to read the ledger with: a subscription's key for the gateway, a
-    /// service key for the audit service.
-    #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
-    pub(crate) key_file: PathBuf,
-}
-
-/// The same options where there may be no live ledger.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct OptionalServerArgs {
-    /// Address of the gateway or of the audit service, such as `http://127.0.0.1:8080`.
-    #[arg(long, env = "VITALOG_LEDGER_URL", value_name = "URL", requires = "key_file")]
-    url: Option<ServerUrl>,
-    /// File with the key to read the ledger with: a subscription's key for the gateway, a
-    /// service key for the audit service.
-    #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
-    key_file: Option<PathBuf>,
-}
-
-impl OptionalServerArgs {
-    /// Where the live ledger is, if one is named.
-    pub(crate) fn get(&self) -> Option<ServerArgs> {
-        let (url, key_file) = (self.url.clone()?, self.key_file.clone()?);
-        Some(ServerArgs { url, key_file })
-    }
-}
-
-/// An address without anything that could be a secret.
-#[derive(Debug, Clone)]
-pub(crate) struct ServerUrl(String);
-
 /// Which door a ledger is read through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -114,24 +74,6 @@ pub(crate) struct HttpLedger {
     base: String,
     key_header: HeaderValue,
     shown_key: LedgerKey,
-}
-
-impl FromStr for ServerUrl {
-    type Err = SourceError;
-
-    fn from_str(text: &str) -> Result<Self, SourceError> {
-        let url = Url::parse(text).map_err(|_| SourceError::Address)?;
-        let plain = matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !plain {
-            return Err(SourceError::Address);
-        }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
-    }
 }
 
 impl Door {
@@ -167,11 +109,11 @@ impl HttpLedger {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(SourceError::Client)?;
-        let ServerUrl(url) = &args.url;
+        let url = args.url.as_str();
         let doors = if url.ends_with("/audit") {
-            vec![(Door::Gateway, url.clone())]
+            vec![(Door::Gateway, url.to_owned())]
         } else {
-            vec![(Door::Gateway, format!("{url}/audit")), (Door::Service, url.clone())]
+            vec![(Door::Gateway, format!("{url}/audit")), (Door::Service, url.to_owned())]
         };
         let mut refusals = Vec::new();
         for (door, base) in doors {
