@@ -170,6 +170,9 @@ async fn what_cannot_be_read_is_code_2_and_says_so() {
     check(&format!("export {unreachable} --key-file strange --out x"), "cannot be sent").await;
     check("checkpoint show none", "none cannot be read").await;
     check("checkpoint", "--url").await;
+    let same = format!("{unreachable} --key-file key --out x");
+    check(&format!("export {same} --checkpoint-out x"), "are the same file").await;
+    check(&format!("prove 1 {same} --line-out x"), "are the same file").await;
     check("check key --line key", "--verifier-key").await;
     check("check none --line key --verifier-key key", "not a verifier key").await;
     assert!(!desk.path("x").exists());

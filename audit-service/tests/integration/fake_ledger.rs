@@ -17,6 +17,7 @@ use domain::{
     hash::Hash,
     merkle::{Frontier, Node, Subtree, consistency_path, inclusion_path},
 };
+use futures::StreamExt;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -227,10 +228,11 @@ impl Tree {
     }
 }
 
-/// An answer whose body never ends.
+/// An answer with a body far longer than any honest one. It ends, at 64 MiB, so that a reader
+/// without a bound is caught instead of filling memory.
 pub(crate) fn endless() -> Response {
     let chunk = || Ok::<_, Infallible>("x".repeat(64 * 1024));
-    Body::from_stream(futures::stream::repeat_with(chunk)).into_response()
+    Body::from_stream(futures::stream::repeat_with(chunk).take(1_024)).into_response()
 }
 
 /// An answer that breaks off after its beginning.

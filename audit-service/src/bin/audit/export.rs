@@ -7,7 +7,7 @@ mod zstd_frames;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use audit_verify::checkpoint::{TreeHead, read_unverified};
 use clap::Args;
 
@@ -41,6 +41,9 @@ pub(crate) struct ExportArgs {
 
 /// Exports up to the checkpoint that the ledger has now.
 pub(crate) async fn run(args: ExportArgs) -> Outcome {
+    if args.checkpoint_out.as_ref() == Some(&args.out) {
+        return Err(anyhow!("--out and --checkpoint-out are the same file: give two").into());
+    }
     let ledger = HttpLedger::connect(&args.server).await.map_err(anyhow::Error::from)?;
     let trust = args.verifier_keys.load_or(ledger.key())?;
     let before = earlier_checkpoint(args.checkpoint_out.as_deref(), &trust)?;

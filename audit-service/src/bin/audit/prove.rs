@@ -42,6 +42,9 @@ fn parse_size(text: &str) -> Result<ProofSize, &'static str> {
 
 /// Fetches the record and its proof, checks them and writes them.
 pub(crate) async fn run(args: ProveArgs) -> Outcome {
+    if args.line_out.as_ref() == Some(&args.out) {
+        return Err(anyhow!("--out and --line-out are the same file: give two").into());
+    }
     let ledger = HttpLedger::connect(&args.server).await.map_err(anyhow::Error::from)?;
     let trust = args.verifier_keys.load_or(ledger.key())?;
     let (line, proof) = fetch(&ledger, &args).await?;

@@ -1,14 +1,14 @@
 //! A live ledger over HTTP, through the gateway or at the audit service itself.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::time::{Duration, Instant};
 
 use audit_verify::checkpoint::LedgerKey;
-use clap::Args;
 use http::{HeaderName, HeaderValue};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, redirect};
 use runtime::{secrets::SecretRef, service_keys::SERVICE_KEY_HEADER};
 
 use super::{
+    address::ServerArgs,
     answer::{Consistency, detail_of, read_body, retry_after},
     error::SourceError,
     page::Page,
@@ -23,8 +23,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 /// Times that one thing is asked for, at most.
 const ATTEMPTS: u32 = 8;
 
-/// Times that a server that cannot be reached is tried: a wrong address should not take long.
-const CONNECT_ATTEMPTS: u32 = 4;
+/// Times that a server that never answered is tried: a wrong address should not take long.
+const FIRST_CONTACT_ATTEMPTS: u32 = 4;
+
+/// After this nothing is asked for again: a server that lets every request time out is down.
+const MAX_PATIENCE: Duration = Duration::from_mins(3);
 
 /// The first pause before something is asked for again; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -45,42 +48,6 @@ pub(crate) const MAX_LIMIT: u64 = 10_000;
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
 const SUBSCRIPTION_KEY_HEADER: &str = "ocp-apim-subscription-key";
-
-/// Options that say where a live ledger is.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ServerArgs {
-    /// Address of the gateway or of the audit service, such as `http://127.0.0.1:8080`.
-    #[arg(long, env = "VITALOG_LEDGER_URL", value_name = "URL")]
-    pub(crate) url: ServerUrl,
-    /// File with the key to read the ledger with: a subscription's key for the gateway, a
-    /// service key for the audit service.
-    #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
-    pub(crate) key_file: PathBuf,
-}
-
-/// The same options where there may be no live ledger.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct OptionalServerArgs {
-    /// Address of the gateway or of the audit service, such as `http://127.0.0.1:8080`.
-    #[arg(long, env = "VITALOG_LEDGER_URL", value_name = "URL", requires = "key_file")]
-    url: Option<ServerUrl>,
-    /// File with the key to read the ledger with: a subscription's key for the gateway, a
-    /// service key for the audit service.
-    #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
-    key_file: Option<PathBuf>,
-}
-
-impl OptionalServerArgs {
-    /// Where the live ledger is, if one is named.
-    pub(crate) fn get(&self) -> Option<ServerArgs> {
-        let (url, key_file) = (self.url.clone()?, self.key_file.clone()?);
-        Some(ServerArgs { url, key_file })
-    }
-}
-
-/// An address without anything that could be a secret.
-#[derive(Debug, Clone)]
-pub(crate) struct ServerUrl(String);
 
 /// Which door a ledger is read through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,24 +74,6 @@ pub(crate) struct HttpLedger {
     base: String,
     key_header: HeaderValue,
     shown_key: LedgerKey,
-}
-
-impl FromStr for ServerUrl {
-    type Err = SourceError;
-
-    fn from_str(text: &str) -> Result<Self, SourceError> {
-        let url = Url::parse(text).map_err(|_| SourceError::Address)?;
-        let plain = matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !plain {
-            return Err(SourceError::Address);
-        }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
-    }
 }
 
 impl Door {
@@ -160,15 +109,16 @@ impl HttpLedger {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(SourceError::Client)?;
-        let ServerUrl(url) = &args.url;
+        let url = args.url.as_str();
         let doors = if url.ends_with("/audit") {
-            vec![(Door::Gateway, url.clone())]
+            vec![(Door::Gateway, url.to_owned())]
         } else {
-            vec![(Door::Gateway, format!("{url}/audit")), (Door::Service, url.clone())]
+            vec![(Door::Gateway, format!("{url}/audit")), (Door::Service, url.to_owned())]
         };
         let mut refusals = Vec::new();
         for (door, base) in doors {
-            let caller = Caller { http: &http, door, key_header: &key_header };
+            let attempts = FIRST_CONTACT_ATTEMPTS;
+            let caller = Caller { http: &http, door, key_header: &key_header, attempts };
             match caller.get(&format!("{base}/key"), MAX_TEXT_BYTES).await {
                 Ok(bytes) => {
                     if let Some(shown_key) = read_key(&bytes) {
@@ -255,7 +205,8 @@ impl HttpLedger {
     }
 
     const fn caller(&self) -> Caller<'_> {
-        Caller { http: &self.http, door: self.door, key_header: &self.key_header }
+        let Self { http, door, key_header, .. } = self;
+        Caller { http, door: *door, key_header, attempts: ATTEMPTS }
     }
 }
 
@@ -264,12 +215,15 @@ struct Caller<'a> {
     http: &'a Client,
     door: Door,
     key_header: &'a HeaderValue,
+    /// Times that a server is tried that cannot be reached.
+    attempts: u32,
 }
 
 impl Caller<'_> {
     /// Asks until there is an answer, it is clear that there will be none, or the tries are used
     /// up.
     async fn get(&self, url: &str, bound: usize) -> Result<Vec<u8>, SourceError> {
+        let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
@@ -277,8 +231,8 @@ impl Caller<'_> {
                 Err(error) if error.may_pass() => error,
                 other => return other,
             };
-            let attempts = if error.is_unreachable() { CONNECT_ATTEMPTS } else { ATTEMPTS };
-            if attempt >= attempts {
+            let attempts = if error.is_unreachable() { self.attempts } else { ATTEMPTS };
+            if attempt >= attempts || started.elapsed() > MAX_PATIENCE {
                 return Err(error);
             }
             let wait = error.retry_after().unwrap_or_default().max(pause).min(LONGEST_PAUSE);
