@@ -74,10 +74,8 @@ fn named(finding: &Finding) -> String {
 }
 
 fn checked(report: &Engine) -> String {
-    let mut checked =
-        "checked: canonical form, hash, link, place, time and ledger of every record; the \
-                       versions of every stream; the keys that the ledger names; the Merkle tree"
-            .to_owned();
+    let records = "checked: canonical form, hash, link, place, time and ledger of every record; the \
+                   versions of every stream; the keys that the ledger names; the Merkle tree";
     if report.blocks == 0 {
         return records.to_owned();
     }
