@@ -16,6 +16,9 @@ pub(crate) enum Stop {
 pub(crate) enum Final {
     /// The stored ledger is not ours.
     Forged(FoldError),
+    /// The signing key was rotated to this one, by its verifier key, and the process does not
+    /// hold it.
+    KeyMissing(String),
     /// The process is going down with an append whose outcome is unknown. Another block may not
     /// be formed beside it.
     Abandoned,
@@ -45,7 +48,7 @@ impl Final {
             // Our block, or something that was put in its place.
             Self::Abandoned | Self::Forged(FoldError::Malformed { .. }) => Stored::Unknown,
             // Another block stands where ours would.
-            Self::Forged(_) => Stored::NothingStored,
+            Self::Forged(_) | Self::KeyMissing(_) => Stored::NothingStored,
         }
     }
 }

@@ -14,6 +14,7 @@ mod faults;
 mod forged;
 mod group_commit;
 mod idempotency;
+mod key_rotation;
 mod model;
 mod privacy;
 mod replicas;
