@@ -4,6 +4,9 @@
 //! one leads to a key that this process holds, so none can be made up after a key of ours. One
 //! that is hidden, made up before it or moved is noticed because the remembered checkpoint does
 //! not open under the key of its size, or because the blocks that are folded say otherwise.
+//!
+//! What the lookup says of sizes below the remembered checkpoint is not checked beyond that: this
+//! process signs nothing there, and who reads the records finds the rotations themselves.
 
 use audit_verify::{checkpoint::LedgerKey, key_history::KeyHistory};
 use domain::{ids::Stream, record::Record};
