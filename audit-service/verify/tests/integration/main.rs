@@ -1,1 +1,4 @@
 //! Tests of what proves a ledger intact.
+#![allow(clippy::unwrap_used)]
+
+mod key_history;
