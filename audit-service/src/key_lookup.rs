@@ -71,8 +71,7 @@ fn first_keys(record: &Record, signer: &CheckpointSigner) -> Option<KeyHistory> 
 }
 
 fn extended(mut keys: KeyHistory, record: &Record) -> Option<KeyHistory> {
-    let (last, _) = *keys.keys().last()?;
-    (record.seq >= last && record.key.is_some()).then_some(())?;
+    record.key?;
     keys.follow(record).ok()?;
     Some(keys)
 }

@@ -89,6 +89,18 @@ async fn checkpoints_are_signed_by_the_key_of_their_size() {
     }
 }
 
+#[test]
+fn a_head_from_before_the_rotation_is_signed_by_the_old_key_still() {
+    // A reader may ask for it in the moment in which the rotation is folded.
+    let mut ledger = genesis();
+    ledger.fold(&insider_block(&[], vec![read(1), rotate(OLD, NEW, 1)])).unwrap();
+    let signer = signer_of(&[OLD, NEW]);
+    for (size, by) in [(1, OLD), (2, NEW), (3, NEW)] {
+        let note = signer.sign(ledger.keys(), TreeHead { size, root: Hash::ZERO }).unwrap();
+        check_signed_by(&note, by);
+    }
+}
+
 #[tokio::test]
 async fn records_of_one_block_around_a_rotation_are_signed_by_the_new_key() {
     let store = MemoryLedger::new();

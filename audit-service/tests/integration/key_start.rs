@@ -186,7 +186,9 @@ async fn a_rotation_that_was_made_up_is_noticed() {
     forged.key.as_mut().unwrap().voucher.0[5] ^= 1;
     check("forged", vec![forged.to_line()], not_vouched_for).await;
     check("rubbish", vec!["rubbish".to_owned()], not_vouched_for).await;
-    check("twice", vec![real.clone(), real], not_vouched_for).await;
+    check("twice", vec![real.clone(), real.clone()], not_vouched_for).await;
+    let access = store.blocks()[0].lines[0].clone();
+    check("another record", vec![real, access], not_vouched_for).await;
     let missing =
         |error: &OpenError| matches!(error, OpenError::Start(StartError::KeyMissing { .. }));
     check("to a key of nobody here", vec![line_at(ROTATION, OLD, STRANGER)], missing).await;

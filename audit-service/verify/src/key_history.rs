@@ -50,10 +50,12 @@ impl KeyHistory {
         let (next_key, before) = (key_of(next.0)?, key_of(previous.0)?);
         // The first rotation is version 1 of its stream.
         let version = self.keys.len() as u64;
+        let (last, _) = self.keys[self.keys.len() - 1];
         let begins_before_the_pinned_key = self.pinned.is_some() && version == 1;
         let fits = before == *self.newest() || begins_before_the_pinned_key;
         let statement = KeyRotation::statement(&record.ledger, version, previous, next);
-        if record.version != Some(version)
+        if record.seq < last
+            || record.version != Some(version)
             || record.ledger != *self.newest().origin()
             || !fits
             || !before.verifies(statement.as_bytes(), &voucher.0)

@@ -125,6 +125,9 @@ fn a_voucher_is_good_for_one_place_of_one_ledger() {
     check_refused(&keys, &rotated(12, 1, 3, 4));
     check_refused(&keys, &record(12, 4, rotation(&secret(3), &key(4), 3)));
     check_refused(&keys, &record(12, 3, rotation(&secret(3), &key(4), 4)));
+    check_refused(&keys, &rotated(9, 3, 3, 4));
+    check_refused(&keys, &rotated(2, 3, 3, 4));
+    keys.clone().follow(&rotated(10, 3, 3, 4)).unwrap();
     let elsewhere = Record { ledger: "another-ledger".parse().unwrap(), ..rotated(12, 3, 3, 4) };
     check_refused(&keys, &elsewhere);
     let stranger = LedgerSecret::new("another-ledger".parse().unwrap(), &[3; 32]);
