@@ -42,9 +42,6 @@ const CATCH_UP_BLOCKS: usize = 64;
 const GAP_PAUSE: Duration = Duration::from_millis(50);
 const GAP_TRIES: u32 = 100;
 
-/// What readiness and log say after a rotation that this process was not made ready for.
-const KEY_MISSING: &str = "this replica does not hold the ledger's current signing key";
-
 /// The end of the ledger, as published to readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -295,21 +292,7 @@ impl Appender {
 
     /// Appending has ended for good; whoever still asks is told so.
     async fn halt(self, reason: &Final, held: Option<Item>, mut items: Items) {
-        match reason {
-            Final::Forged(error) => {
-                tracing::error!(
-                    seq = error.seq(),
-                    error = error as &dyn std::error::Error,
-                    "the stored ledger does not verify; nothing will be appended"
-                );
-                self.component.not_ready("the stored ledger does not verify");
-            }
-            Final::KeyMissing(key) => {
-                tracing::error!(%key, "{KEY_MISSING}; nothing will be appended");
-                self.component.not_ready(KEY_MISSING);
-            }
-            Final::Abandoned => {}
-        }
+        reason.report(&self.component);
         refuse(held.into_iter().collect(), Stored::NothingStored);
         while let Some(item) = items.recv().await {
             item.answer(unavailable(Stored::NothingStored));

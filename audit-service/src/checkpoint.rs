@@ -175,7 +175,7 @@ impl CheckpointFile {
         }
     }
 
-    /// Remembers a checkpoint unless a higher one is remembered already, by whatever process: one
+    /// Remembers the keys that the ledger was rotated to, and a checkpoint unless a higher one is remembered already, by whatever process: one
     /// that is ahead may have signed with a key that `keys` do not know yet and `signer` holds.
     pub fn raise(
         &self,
@@ -184,10 +184,9 @@ impl CheckpointFile {
         size: u64,
         note: &str,
     ) -> Result<(), CheckpointError> {
-        let mut beside = self.0.clone().into_os_string();
-        beside.push(".lock");
-        let lock = fs::File::create(&beside).map_err(|source| self.error(source))?;
+        let lock = fs::File::create(self.beside(".lock").0).map_err(|source| self.error(source))?;
         lock.lock().map_err(|source| self.error(source))?;
+        self.raise_keys(keys)?;
         let remembered = match self.read()? {
             Some(note) => Some(keys.open(&note).or_else(|_| signer.open_any(&note))?),
             None => None,
@@ -204,17 +203,23 @@ impl CheckpointFile {
     }
 
     fn replace(&self, note: &str) -> io::Result<()> {
-        let mut beside = self.0.clone().into_os_string();
-        beside.push(format!(".{}.new", std::process::id()));
-        let mut file = fs::File::create(&beside)?;
+        let new = self.beside(&format!(".{}.new", std::process::id())).0;
+        let mut file = fs::File::create(&new)?;
         file.write_all(note.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, &self.0)?;
+        fs::rename(&new, &self.0)?;
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
         fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    fn error(&self, source: io::Error) -> CheckpointError {
+    /// The file whose name is longer by this.
+    pub(crate) fn beside(&self, suffix: &str) -> Self {
+        let mut path = self.0.clone().into_os_string();
+        path.push(suffix);
+        Self(path.into())
+    }
+
+    pub(crate) fn error(&self, source: io::Error) -> CheckpointError {
         CheckpointError::File { path: self.0.clone(), source }
     }
 }

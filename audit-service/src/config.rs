@@ -44,8 +44,13 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Make a signing key, for a new ledger or to take over in one.
     Keygen(KeygenArgs),
-    /// Let the next signing key take over. First give every replica both keys, current and next;
-    /// afterwards the next alone. Running it again changes nothing.
+    /// Let the next signing key take over, without a pause.
+    ///
+    /// 1. Make the next key: `keygen` with the ledger's name. 2. Restart every replica, one after
+    /// the other, with `--signing-key CURRENT,NEXT`: one that lacks the next key stops at the
+    /// rotation. 3. Run this. Running it again changes nothing. 4. Restart every replica with the
+    /// next key alone. 5. Give out the new verifier key. The old one stays good for verifying the
+    /// whole ledger, because the rotation is a record of the ledger that it vouches for.
     RotateKey(RotateKeyArgs),
 }
 

@@ -3,10 +3,8 @@
 //! The store's lookup is not trusted. Every rotation that it shows is vouched for, and the last
 //! one leads to a key that this process holds, so none can be made up after a key of ours. One
 //! that is hidden, made up before it or moved is noticed because the remembered checkpoint does
-//! not open under the key of its size, or because the blocks that are folded say otherwise.
-//!
-//! What the lookup says of sizes below the remembered checkpoint is not checked beyond that: this
-//! process signs nothing there, and who reads the records finds the rotations themselves.
+//! not open under the key of its size, because the blocks that are folded say otherwise, or
+//! because it does not extend the history that was remembered beside the checkpoint.
 
 use audit_verify::{checkpoint::LedgerKey, key_history::KeyHistory};
 use domain::{ids::Stream, record::Record};
@@ -101,13 +99,30 @@ pub fn remembered(
     })
 }
 
+/// Where the rotation to a key stands.
+fn seq_of(key: Option<&(u64, LedgerKey)>) -> u64 {
+    key.map_or(0, |(from, _)| from.saturating_sub(1))
+}
+
 impl LookedUp {
+    /// Checks that nothing was hidden or changed of what this process knew before.
+    pub fn check_known(&self, known: &[(u64, LedgerKey)]) -> Result<(), StartError> {
+        let shown = self.keys.keys();
+        let same = shown.iter().zip(known).take_while(|(shown, known)| shown == known).count();
+        match known.get(same) {
+            None => Ok(()),
+            // The first key is named by the first rotation.
+            Some(_) if same == 0 => Err(StartError::KeyHistory { seq: seq_of(known.get(1)) }),
+            Some(hidden) => Err(StartError::KeyHistory { seq: seq_of(Some(hidden)) }),
+        }
+    }
+
     /// Checks that what was folded of the ledger has the rotations that the lookup showed, all
     /// of them and no other.
     pub fn check(&self, ledger: &Ledger) -> Result<(), StartError> {
         let (shown, folded) = (self.keys.keys(), ledger.keys().keys());
         let same = shown.iter().zip(folded).take_while(|(shown, folded)| shown == folded).count();
-        let rotation = |keys: &[(u64, LedgerKey)]| keys.get(same).map(|(from, _)| from - 1);
+        let rotation = |keys: &[(u64, LedgerKey)]| keys.get(same).map(|key| seq_of(Some(key)));
         match (rotation(shown), rotation(folded)) {
             (None, None) => Ok(()),
             // Another process has just rotated the key.

@@ -18,6 +18,7 @@ pub mod appender;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
+mod key_file;
 pub mod key_lookup;
 pub mod notary;
 pub mod queue;

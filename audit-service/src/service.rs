@@ -167,6 +167,7 @@ async fn open_once(
     file: &CheckpointFile,
 ) -> Result<Ledger, OpenError> {
     let looked_up = look_up(store, signer).await?;
+    looked_up.check_known(&file.known_keys()?)?;
     let remembered = remembered(file, &looked_up, signer)?;
     let ledger = start::open(store, &looked_up, seal_key, remembered).await?;
     require_newest(ledger.keys(), signer)?;

@@ -146,6 +146,11 @@ impl Machine {
         CheckpointFile::new(self.folder.path().join("checkpoint"))
     }
 
+    /// Loses what was remembered of rotations.
+    pub(crate) fn forget_keys(&self) {
+        std::fs::remove_file(self.folder.path().join("checkpoint.keys")).unwrap();
+    }
+
     pub(crate) fn parts(&self, store: impl LedgerStore) -> Parts {
         Parts {
             store: Arc::new(store),
