@@ -46,11 +46,14 @@ pub enum Command {
     Keygen(KeygenArgs),
     /// Let the next signing key take over, without a pause.
     ///
-    /// 1. Make the next key: `keygen` with the ledger's name. 2. Restart every replica, one after
-    /// the other, with `--signing-key CURRENT,NEXT`: one that lacks the next key stops at the
-    /// rotation. 3. Run this. Running it again changes nothing. 4. Restart every replica with the
-    /// next key alone. 5. Give out the new verifier key. The old one stays good for verifying the
-    /// whole ledger, because the rotation is a record of the ledger that it vouches for.
+    /// 1. Make the next key: `keygen` with the ledger's name.
+    /// 2. Restart every replica, one after the other, with `--signing-key CURRENT,NEXT`. One that
+    ///    lacks the next key stops at the rotation.
+    /// 3. Run this. Running it again changes nothing.
+    /// 4. Restart every replica with the next key alone.
+    /// 5. Give out the new verifier key. The old one stays good for verifying the whole ledger:
+    ///    the rotation is a record of the ledger, and it vouches for that.
+    #[command(verbatim_doc_comment)]
     RotateKey(RotateKeyArgs),
 }
 
