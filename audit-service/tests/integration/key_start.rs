@@ -7,7 +7,7 @@ use audit_service::{
     OpenError, Parts,
     block::Block,
     start::StartError,
-    store::{AppendError, LedgerStore, StoreError, memory::MemoryLedger},
+    store::{AppendError, LedgerStore, StoreError, memory::MemoryLedger, sqlite::SqliteLedger},
 };
 use domain::{
     ids::{Mac, Stream},
@@ -248,4 +248,19 @@ async fn keys_in_the_wrong_order_are_refused_before_anything_is_signed() {
         let error = refused(machine.parts_with(keys, store.clone())).await;
         assert!(matches!(error, OpenError::Checkpoint(_)), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn an_embedded_store_shows_its_rotations_too() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Machine::new());
+    let open = || SqliteLedger::open(&folder.path().join("ledger.db")).unwrap();
+    let running = Running::open(machine.parts_with(&[OLD, NEW], open())).await.unwrap();
+    receipt(running.append(read(1)).await);
+    receipt(running.operate(rotate(OLD, NEW, 1)).await);
+    receipt(running.append(read(1)).await);
+    running.stop().await;
+    let error = refused(machine.parts_with(&[OLD], open())).await;
+    assert!(matches!(error, OpenError::Start(StartError::KeyMissing { .. })), "{error:?}");
+    let running = Running::open(machine.parts_with(&[NEW], open())).await.unwrap();
+    assert_eq!((running.size(), running.ledger.keys().keys().len()), (3, 2));
 }

@@ -140,3 +140,15 @@ async fn a_key_that_signed_before_does_not_come_back() {
     assert!(matches!(error, RotateKeyError::UsedBefore), "{error}");
     desk.server.stop().await;
 }
+
+#[tokio::test]
+async fn of_two_runs_at_once_one_rotates_and_the_other_finds_it_done() {
+    let desk = Desk::with(&[OLD, NEW]).await;
+    let key = ledger_secret(NEW).public();
+    let (one, other) = tokio::join!(desk.rotate(OLD, NEW), desk.rotate(OLD, NEW));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!((&one.key, &other.key), (&key, &key));
+    assert_ne!(one.receipt.is_some(), other.receipt.is_some());
+    assert_eq!(Chain::check(&desk.store.blocks()).records.len(), 1);
+    desk.server.stop().await;
+}
