@@ -253,7 +253,7 @@ async fn keys_in_the_wrong_order_are_refused_before_anything_is_signed() {
 #[tokio::test]
 async fn an_embedded_store_shows_its_rotations_too() {
     let (folder, machine) = (tempfile::tempdir().unwrap(), Machine::new());
-    let open = || SqliteLedger::open(&folder.path().join("ledger.db")).unwrap();
+    let open = || SqliteLedger::open(folder.path().join("ledger.db")).unwrap();
     let running = Running::open(machine.parts_with(&[OLD, NEW], open())).await.unwrap();
     receipt(running.append(read(1)).await);
     receipt(running.operate(rotate(OLD, NEW, 1)).await);
