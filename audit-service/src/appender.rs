@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use audit_verify::key_history::KeyHistory;
 use domain::{
     hash::Hash,
     record::{Record, RecordType},
@@ -16,6 +17,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    checkpoint::CheckpointSigner,
     clock::ClockGuard,
     commit::{Committed, commit},
     known::{Known, look_up},
@@ -62,6 +64,10 @@ pub struct Appender {
     pub ledger: Ledger,
     /// Recent stream versions and commands.
     pub recent: Recent,
+    /// The signing keys that this process holds.
+    pub signer: Arc<CheckpointSigner>,
+    /// Where the ledger's key history is published, ahead of the heads that it covers.
+    pub keys: watch::Sender<KeyHistory>,
     /// Where the head is published.
     pub head: watch::Sender<Head>,
     /// Whether the last block is still there.
@@ -177,7 +183,7 @@ impl Appender {
             };
             let mut plan = Plan::new(&self.ledger, known, now);
             let results: Vec<AppendResult> =
-                items.iter().map(|item| offer(&mut plan, item)).collect();
+                items.iter().map(|item| offer(&mut plan, &self.signer, item)).collect();
             let Some(formed) = plan.finish() else {
                 // No block confirms that our head is the ledger's: a conflict with an old head
                 // would be a lie.
@@ -238,12 +244,24 @@ impl Appender {
                     break;
                 }
                 let records = self.ledger.fold(block)?;
+                self.can_sign()?;
                 let hashes = block.lines.iter().map(|line| Hash::of_line(line));
                 let records: Vec<(Record, Hash)> = records.into_iter().zip(hashes).collect();
                 self.tail.moved_to(block);
                 self.publish(&records);
                 moved = true;
             }
+        }
+    }
+
+    /// A head that covers a rotation to a key that this process does not hold is not published:
+    /// no checkpoint of it could be signed here.
+    fn can_sign(&self) -> Result<(), Stop> {
+        let newest = self.ledger.keys().newest();
+        if self.signer.holds(newest) {
+            Ok(())
+        } else {
+            Err(Stop::Final(Final::KeyMissing(newest.to_string())))
         }
     }
 
@@ -259,6 +277,13 @@ impl Appender {
             self.recent.learn(record, *hash);
         }
         let wake = records.iter().any(|(record, _)| record.record_type != RecordType::LedgerRead);
+        self.keys.send_if_modified(|keys| {
+            let rotated = keys != self.ledger.keys();
+            if rotated {
+                keys.clone_from(self.ledger.keys());
+            }
+            rotated
+        });
         let (size, root, at) = (self.ledger.size(), self.ledger.root(), self.ledger.link().at);
         self.head.send_modify(|head| {
             *head = Head { size, root, at, wakes: head.wakes + u64::from(wake) };
@@ -267,14 +292,7 @@ impl Appender {
 
     /// Appending has ended for good; whoever still asks is told so.
     async fn halt(self, reason: &Final, held: Option<Item>, mut items: Items) {
-        if let Final::Forged(error) = reason {
-            tracing::error!(
-                seq = error.seq(),
-                error = error as &dyn std::error::Error,
-                "the stored ledger does not verify; nothing will be appended"
-            );
-            self.component.not_ready("the stored ledger does not verify");
-        }
+        reason.report(&self.component);
         refuse(held.into_iter().collect(), Stored::NothingStored);
         while let Some(item) = items.recv().await {
             item.answer(unavailable(Stored::NothingStored));
@@ -284,8 +302,16 @@ impl Appender {
 
 /// A proposal whose caller has gone while other processes' blocks came first is not appended:
 /// it was certainly not stored, and its command may have been sent again elsewhere since.
-fn offer(plan: &mut Plan, item: &Item) -> AppendResult {
+fn offer(plan: &mut Plan, signer: &CheckpointSigner, item: &Item) -> AppendResult {
     if item.is_waited_for() {
+        // It would be the last record that this process appends.
+        if let Some(rotation) = &item.record.key
+            && !signer.holds_public(&rotation.next.0)
+        {
+            let reason = "this replica does not hold the next signing key: give it to every \
+                          replica before the rotation";
+            return AppendResult::Refused { reason: reason.to_owned() };
+        }
         plan.offer(&item.record, item.fresh)
     } else {
         unavailable(Stored::NothingStored)

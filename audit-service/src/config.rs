@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, new_signing_key},
+    rotate_key::RotateKeyArgs,
     seal::SealKey,
     service::{Parts, system_clock},
     store::{
@@ -41,8 +42,19 @@ pub struct Cli {
 pub enum Command {
     /// Serve the ledger to the other services.
     Serve(Box<ServeArgs>),
-    /// Make a signing key for a new ledger.
+    /// Make a signing key, for a new ledger or to take over in one.
     Keygen(KeygenArgs),
+    /// Let the next signing key take over, without a pause.
+    ///
+    /// 1. Make the next key: `keygen` with the ledger's name.
+    /// 2. Restart every replica, one after the other, with `--signing-key CURRENT,NEXT`. One that
+    ///    lacks the next key stops at the rotation.
+    /// 3. Run this. Running it again changes nothing.
+    /// 4. Restart every replica with the next key alone.
+    /// 5. Give out the new verifier key. The old one stays good for verifying the whole ledger:
+    ///    the rotation is a record of the ledger, and it vouches for that.
+    #[command(verbatim_doc_comment)]
+    RotateKey(RotateKeyArgs),
 }
 
 /// Options of `serve`.
@@ -60,9 +72,9 @@ pub struct ServeArgs {
     /// Consistency of an Azure Cosmos DB account, which cannot be seen over the wire.
     #[arg(long, env = "VITALOG_COSMOS_CONSISTENCY", value_enum)]
     pub cosmos_consistency: Option<CosmosConsistency>,
-    /// The ledger's signing key, as made by `keygen`.
-    #[arg(long, env = "VITALOG_LEDGER_KEY")]
-    pub signing_key: SecretRef,
+    /// The ledger's signing key, as made by `keygen`: REF, or `REF,NEXT_REF` while it is rotated.
+    #[arg(long, env = "VITALOG_LEDGER_KEY", value_delimiter = ',', required = true)]
+    pub signing_key: Vec<SecretRef>,
     /// The key that seals blocks: 32 bytes, hexadecimal or base64.
     #[arg(long, env = "VITALOG_SEAL_KEY")]
     pub seal_key: SecretRef,
@@ -77,7 +89,7 @@ pub struct ServeArgs {
 /// Options of `keygen`.
 #[derive(Debug, Args)]
 pub struct KeygenArgs {
-    /// The new ledger's name.
+    /// The ledger's name.
     #[arg(long)]
     pub origin: Name,
     /// File for the signing key; must not exist.
@@ -121,7 +133,9 @@ impl ServeArgs {
         readiness: &Readiness,
         shutdown: &CancellationToken,
     ) -> Result<Parts, ConfigError> {
-        let signer = CheckpointSigner::from_secret(&self.signing_key.load()?)?;
+        let signing_keys =
+            self.signing_key.iter().map(SecretRef::load).collect::<Result<Vec<_>, _>>()?;
+        let signer = CheckpointSigner::from_secrets(&signing_keys)?;
         let seal_key = SealKey::new(*self.seal_key.load()?.key32()?);
         let options = MongoOptions { cosmos_consistency: self.cosmos_consistency };
         let store =

@@ -2,6 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use audit_verify::{
+    checkpoint::LedgerKey,
+    key_history::{KeyHistory, NotVouchedFor},
+};
 use domain::{
     chain::{ChainError, Link},
     hash::Hash,
@@ -19,7 +23,7 @@ use crate::{
 /// The end of the ledger: its chain and the right edge of its Merkle tree.
 #[derive(Clone)]
 pub struct Ledger {
-    origin: Name,
+    keys: KeyHistory,
     seal_key: Arc<SealKey>,
     link: Link,
     frontier: Frontier,
@@ -48,6 +52,9 @@ pub enum FoldError {
         /// Its position.
         seq: u64,
     },
+    /// A rotation of the signing key that the key before did not vouch for.
+    #[error("the signing key was not rotated by its holder")]
+    Rotation(#[from] NotVouchedFor),
     /// The block holds no line.
     #[error("the block at {first} is empty")]
     Empty {
@@ -96,6 +103,7 @@ impl FoldError {
             | Self::Root { first: seq }
             | Self::Seal { first: seq }
             | Self::Malformed { first: seq, .. }
+            | Self::Rotation(NotVouchedFor { seq })
             | Self::Entries { first: seq } => *seq,
             Self::Chain(error) => error.seq(),
         }
@@ -103,20 +111,27 @@ impl FoldError {
 }
 
 impl Ledger {
-    /// The empty ledger.
-    pub fn genesis(origin: Name, seal_key: Arc<SealKey>) -> Self {
-        Self { origin, seal_key, link: Link::genesis(), frontier: Frontier::default() }
+    /// The empty ledger, whose checkpoints this key signs first.
+    pub fn genesis(key: LedgerKey, seal_key: Arc<SealKey>) -> Self {
+        let keys = KeyHistory::new(key);
+        Self { keys, seal_key, link: Link::genesis(), frontier: Frontier::default() }
     }
 
-    /// A ledger that goes on after `frontier`, where `link` is known to be its last link.
+    /// A ledger that goes on after `frontier`, where `link` is known to be its last link and
+    /// `keys` are those up to there.
     #[must_use]
-    pub fn resume(self, link: Link, frontier: Frontier) -> Self {
-        Self { link, frontier, ..self }
+    pub fn resume(self, link: Link, frontier: Frontier, keys: KeyHistory) -> Self {
+        Self { keys, link, frontier, ..self }
     }
 
     /// The ledger's name.
     pub fn origin(&self) -> &Name {
-        &self.origin
+        self.keys.newest().origin()
+    }
+
+    /// Which key signs checkpoints of which sizes.
+    pub fn keys(&self) -> &KeyHistory {
+        &self.keys
     }
 
     /// Records in the ledger; `seq` of the next one.
@@ -134,12 +149,14 @@ impl Ledger {
         self.frontier.root()
     }
 
-    /// Takes a record that was made for the next place; returns its hash.
-    pub fn push(&mut self, record: &Record, line: &str) -> Hash {
+    /// Takes a record that was made for the next place; returns its hash. A rotation that is not
+    /// vouched for is refused and changes nothing.
+    pub fn push(&mut self, record: &Record, line: &str) -> Result<Hash, NotVouchedFor> {
+        self.keys.follow(record)?;
         let hash = Hash::of_line(line);
         self.link.advance(record, hash);
         self.frontier.push(hash);
-        hash
+        Ok(hash)
     }
 
     /// The block of the lines pushed since the ledger ended at `first`.
@@ -174,14 +191,15 @@ impl Ledger {
         let mut next = self.clone();
         let mut records = Vec::with_capacity(block.lines.len());
         for line in &block.lines {
-            let record = next.link.follow(&next.origin, line)?;
+            let record = next.link.follow(self.origin(), line)?;
+            next.keys.follow(&record)?;
             next.frontier.push(next.link.hash);
             records.push(record);
         }
         if block.root != next.root() || block.frontier != next.frontier.hashes() {
             return Err(FoldError::Root { first });
         }
-        if !next.seal_key.verify(&next.origin, next.size(), block.root, &block.seal) {
+        if !next.seal_key.verify(next.origin(), next.size(), block.root, &block.seal) {
             return Err(FoldError::Seal { first });
         }
         if entries(&records) != (block.streams.clone(), block.commands.clone()) {
@@ -193,7 +211,7 @@ impl Ledger {
     }
 
     fn seal(&self, root: Hash) -> Mac {
-        self.seal_key.seal(&self.origin, self.size(), root)
+        self.seal_key.seal(self.origin(), self.size(), root)
     }
 }
 

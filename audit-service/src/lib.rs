@@ -18,6 +18,8 @@ pub mod appender;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
+mod key_file;
+pub mod key_lookup;
 pub mod notary;
 pub mod queue;
 pub mod service;
@@ -34,6 +36,7 @@ pub mod ledger_reads;
 mod lines;
 pub mod read_api;
 pub mod roles;
+pub mod rotate_key;
 pub mod routes;
 mod run;
 

@@ -1,7 +1,10 @@
 //! The audit service as a program.
 
 use anyhow::Context;
-use audit_service::config::{Cli, Command, ServeArgs};
+use audit_service::{
+    config::{Cli, Command, ServeArgs},
+    rotate_key::{RotateKeyArgs, Rotated},
+};
 use runtime::{crypto, health::Readiness, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
@@ -10,6 +13,7 @@ async fn main() -> anyhow::Result<()> {
     let cli: Cli = settings::parse();
     match cli.command {
         Command::Keygen(args) => Ok(args.run()?),
+        Command::RotateKey(args) => rotate_key(&args).await,
         Command::Serve(args) => serve(*args).await,
     }
 }
@@ -25,4 +29,16 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let callers = args.callers(&shutdown)?;
     let parts = args.parts(&readiness, &shutdown);
     Ok(audit_service::run(listener, callers, readiness.clone(), shutdown.clone(), parts).await?)
+}
+
+#[allow(clippy::print_stdout)]
+async fn rotate_key(args: &RotateKeyArgs) -> anyhow::Result<()> {
+    crypto::install_tls_provider();
+    let Rotated { key, receipt } = args.run().await?;
+    match receipt {
+        Some(receipt) => println!("rotated: {}", receipt.header_value()),
+        None => println!("nothing to do: this key signs already"),
+    }
+    println!("{key}");
+    Ok(())
 }

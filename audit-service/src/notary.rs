@@ -3,14 +3,18 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use audit_verify::key_history::KeyHistory;
 use domain::ids::Name;
 use runtime::health::Component;
+use tokio::sync::watch;
 
 use crate::checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead};
 
 /// Signs, and remembers first.
 pub struct Notary {
-    signer: CheckpointSigner,
+    signer: Arc<CheckpointSigner>,
+    /// The ledger's key history; covers every head that is signed.
+    keys: watch::Receiver<KeyHistory>,
     file: CheckpointFile,
     /// The highest size known to be in the file.
     saved: Mutex<u64>,
@@ -19,8 +23,13 @@ pub struct Notary {
 
 impl Notary {
     /// A notary that is not ready until it has saved something or there is nothing to save.
-    pub fn new(signer: CheckpointSigner, file: CheckpointFile, component: Component) -> Self {
-        Self { signer, file, saved: Mutex::new(0), component }
+    pub fn new(
+        signer: Arc<CheckpointSigner>,
+        keys: watch::Receiver<KeyHistory>,
+        file: CheckpointFile,
+        component: Component,
+    ) -> Self {
+        Self { signer, keys, file, saved: Mutex::new(0), component }
     }
 
     /// The ledger's origin.
@@ -28,16 +37,18 @@ impl Notary {
         self.signer.origin()
     }
 
-    /// The verifier key (C2SP vkey).
-    pub fn verifier_key(&self) -> &str {
-        self.signer.verifier_key()
+    /// The keys that signed and sign the ledger's checkpoints.
+    pub fn keys(&self) -> KeyHistory {
+        self.keys.borrow().clone()
     }
 
-    /// The signed checkpoint of a durable head, once it is remembered.
+    /// The signed checkpoint of a durable head, once it is remembered. The key is the one that
+    /// the ledger's history names for the head's size.
     pub async fn sign(self: &Arc<Self>, head: TreeHead) -> Result<String, CheckpointError> {
-        let note = self.signer.sign(head);
+        let keys = self.keys();
+        let note = self.signer.sign(&keys, head)?;
         let (this, text) = (self.clone(), note.clone());
-        let saved = tokio::task::spawn_blocking(move || this.save(head.size, &text)).await;
+        let saved = tokio::task::spawn_blocking(move || this.save(&keys, head.size, &text)).await;
         // A task that was cancelled: the process is going down.
         let saved = saved.unwrap_or(Err(CheckpointError::NotRemembered));
         match saved {
@@ -47,10 +58,10 @@ impl Notary {
         saved.map(|()| note)
     }
 
-    fn save(&self, size: u64, note: &str) -> Result<(), CheckpointError> {
+    fn save(&self, keys: &KeyHistory, size: u64, note: &str) -> Result<(), CheckpointError> {
         let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if size > *saved {
-            self.file.raise(&self.signer, size, note)?;
+            self.file.raise(&self.signer, keys, size, note)?;
             *saved = size;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Forming one block: every proposal is checked against the ledger and against the records
 //! ahead of it in the same block. Pure.
 
+use audit_verify::key_history::NotVouchedFor;
 use domain::{
     hash::Hash,
     ids::Stream,
@@ -75,7 +76,10 @@ impl Plan {
         {
             return AppendResult::Conflict { stream, expected: version - 1, actual };
         }
-        let mut receipt = self.take(proposed.clone());
+        let Ok(mut receipt) = self.take(proposed.clone()) else {
+            let reason = "the ledger's signing key did not vouch for this rotation".to_owned();
+            return AppendResult::Refused { reason };
+        };
         if proposed.kind == Kind::Access {
             receipt.current_version = current.map(|(_, version)| version);
         }
@@ -108,12 +112,12 @@ impl Plan {
         known.or_else(|| begins_stream(proposed, fresh).then_some(0))
     }
 
-    fn take(&mut self, mut record: Record) -> Receipt {
+    fn take(&mut self, mut record: Record) -> Result<Receipt, NotVouchedFor> {
         record.seq = self.ledger.size();
         record.prev = self.ledger.link().hash;
         record.recorded_at = self.now;
         let line = record.to_line();
-        let hash = self.ledger.push(&record, &line);
+        let hash = self.ledger.push(&record, &line)?;
         let receipt = receipt(&record, hash);
         if let Some((stream, version)) = record.stream_version() {
             self.known.versions.insert(stream, version);
@@ -125,7 +129,7 @@ impl Plan {
         self.lines.push(line);
         self.hashes.push(hash);
         self.records.push(record);
-        receipt
+        Ok(receipt)
     }
 }
 

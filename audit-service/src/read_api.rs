@@ -149,14 +149,25 @@ pub async fn checkpoint(
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response())
 }
 
-/// `GET /key`: the verifier key (C2SP vkey). Not recorded.
+/// `GET /key`: the verifier key (C2SP vkey) of the newest checkpoints. Not recorded.
 pub async fn key(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
     may_read(&caller)?;
-    let key = format!("{}\n", state.ledger.verifier_key());
+    let key = format!("{}\n", state.ledger.keys().newest());
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], key).into_response())
+}
+
+/// `GET /keys`: the ledger's key history, oldest first: one line a key with the smallest size of
+/// a checkpoint that it signs, a space, and the verifier key. Not recorded.
+pub async fn keys(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    may_read(&caller)?;
+    let keys = state.ledger.keys().to_string();
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], keys).into_response())
 }
 
 /// Waits until a waiting reader should look, or the time is over, or the process goes down.
@@ -211,7 +222,7 @@ fn may_read(caller: &Caller) -> Result<(), Problem> {
 fn own_service(caller: &Caller) -> Result<(), Problem> {
     match Role::of(caller.name()) {
         Role::PatientService | Role::Reader => Ok(()),
-        Role::Gateway | Role::External => {
+        Role::Gateway | Role::Operator | Role::External => {
             Err(Problem::forbidden("this caller may not look records up"))
         }
     }

@@ -11,6 +11,8 @@ pub enum Role {
     Gateway,
     /// `projections` and `audit`: read.
     Reader,
+    /// `operator`: appends rotations of the ledger's signing key; reads.
+    Operator,
     /// Any other name: reports its accesses in the older system's form, and nothing else.
     External,
 }
@@ -22,6 +24,7 @@ impl Role {
             "patient-service" => Self::PatientService,
             "gateway" => Self::Gateway,
             "projections" | "audit" => Self::Reader,
+            "operator" => Self::Operator,
             _ => Self::External,
         }
     }
@@ -41,6 +44,7 @@ impl Role {
                 record_type.kind() != Kind::Admin && !own
             }
             Self::Gateway => record_type == RecordType::AccessRefused,
+            Self::Operator => record_type == RecordType::KeyRotated,
             Self::Reader | Self::External => false,
         }
     }

@@ -37,6 +37,7 @@ pub fn router(state: AppState, callers: Callers, readiness: Readiness) -> Router
         .route("/commands/{id}", get(read_api::command))
         .route("/checkpoint", get(read_api::checkpoint))
         .route("/key", get(read_api::key))
+        .route("/keys", get(read_api::keys))
         .route("/api/auditrecord", post(external_api::record))
         .route("/api/auditrecord/", post(external_api::record))
         .fallback(problem::fallback_404)

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use audit_verify::key_history::KeyHistory;
 use domain::{ids::Name, time::Timestamp};
 use runtime::{health::Readiness, retry};
 use tokio::sync::watch;
@@ -11,13 +12,14 @@ use crate::{
     appender::{Appender, Head},
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
     clock::{Clock, ClockGuard},
+    key_lookup::{look_up, remembered, require_newest},
     ledger::Ledger,
     notary::Notary,
     queue::Queue,
     recent::Recent,
     seal::SealKey,
     start::{self, StartError},
-    store::LedgerStore,
+    store::{LedgerStore, StoreError},
     tail::TailGuard,
 };
 
@@ -28,7 +30,7 @@ const REMEMBER: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// Where blocks are kept.
     pub store: Arc<dyn LedgerStore>,
-    /// Signs checkpoints; names the ledger.
+    /// Signs checkpoints, with the current key or the next; names the ledger.
     pub signer: CheckpointSigner,
     /// Seals blocks.
     pub seal_key: SealKey,
@@ -77,14 +79,16 @@ impl AuditLedger {
     ) -> Result<Self, OpenError> {
         let component = readiness.component("ledger store");
         let Parts { store, signer, seal_key, checkpoint_file, clock } = parts;
-        let remembered = checkpoint_file.load(&signer)?;
         let ledger =
-            verified(&*store, &signer, Arc::new(seal_key), remembered, &component, shutdown)
+            verified(&*store, &signer, Arc::new(seal_key), &checkpoint_file, &component, shutdown)
                 .await?;
+        let signer = Arc::new(signer);
         let clock = ClockGuard::new(clock);
         clock.compare(&*store).await;
+        let (keys, known_keys) = watch::channel(ledger.keys().clone());
+        let remembering = readiness.component("checkpoint file");
         let notary =
-            Arc::new(Notary::new(signer, checkpoint_file, readiness.component("checkpoint file")));
+            Arc::new(Notary::new(signer.clone(), known_keys, checkpoint_file, remembering));
         let opened = head_of(&ledger);
         notary.sign(TreeHead { size: opened.size, root: opened.root }).await?;
         let (queue, items) = Queue::new();
@@ -99,6 +103,8 @@ impl AuditLedger {
             store: store.clone(),
             ledger,
             recent: Recent::default(),
+            signer,
+            keys,
             head,
             tail,
             clock: clock.clone(),
@@ -116,9 +122,9 @@ impl AuditLedger {
         self.notary.origin()
     }
 
-    /// The verifier key (C2SP vkey).
-    pub fn verifier_key(&self) -> &str {
-        self.notary.verifier_key()
+    /// The keys that signed and sign checkpoints, as far as this process has the ledger.
+    pub fn keys(&self) -> KeyHistory {
+        self.notary.keys()
     }
 
     /// The signed checkpoint of the head. Only durable blocks reach the head, so no signed root
@@ -133,13 +139,15 @@ async fn verified(
     store: &dyn LedgerStore,
     signer: &CheckpointSigner,
     seal_key: Arc<SealKey>,
-    remembered: Option<TreeHead>,
+    file: &CheckpointFile,
     component: &runtime::health::Component,
     shutdown: &CancellationToken,
 ) -> Result<Ledger, OpenError> {
     let opened = retry::until_ready("ledger store", component, shutdown, || async {
-        match start::open(store, signer.origin(), seal_key.clone(), remembered).await {
-            Err(StartError::Store(error @ crate::store::StoreError::Unavailable(_))) => Err(error),
+        match open_once(store, signer, seal_key.clone(), file).await {
+            Err(OpenError::Start(StartError::Store(error @ StoreError::Unavailable(_)))) => {
+                Err(error)
+            }
             // Anything else is an answer, and waiting does not change it.
             answer => Ok(answer),
         }
@@ -149,6 +157,20 @@ async fn verified(
         tracing::error!(error = error as &dyn std::error::Error, "the stored ledger was refused");
     })?;
     tracing::info!(origin = %ledger.origin(), size = ledger.size(), "the ledger is open");
+    Ok(ledger)
+}
+
+async fn open_once(
+    store: &dyn LedgerStore,
+    signer: &CheckpointSigner,
+    seal_key: Arc<SealKey>,
+    file: &CheckpointFile,
+) -> Result<Ledger, OpenError> {
+    let looked_up = look_up(store, signer).await?;
+    looked_up.check_known(&file.known_keys()?)?;
+    let remembered = remembered(file, &looked_up, signer)?;
+    let ledger = start::open(store, &looked_up, seal_key, remembered).await?;
+    require_newest(ledger.keys(), signer)?;
     Ok(ledger)
 }
 

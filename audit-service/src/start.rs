@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use domain::{
     chain::Link,
-    ids::Name,
     merkle::Frontier,
     record::{ParseError, Record},
 };
@@ -12,6 +11,7 @@ use domain::{
 use crate::{
     block::Block,
     checkpoint::TreeHead,
+    key_lookup::LookedUp,
     ledger::{FoldError, Ledger},
     seal::SealKey,
     store::{LedgerStore, StoreError},
@@ -46,6 +46,30 @@ pub enum StartError {
     /// A block does not follow from what is known.
     #[error("the stored ledger does not verify at record {}", .0.seq())]
     Fold(#[from] FoldError),
+    /// What the store's lookup shows is no rotation of the signing key.
+    #[error("what the store shows as rotation {version} of the signing key is none")]
+    Rotation {
+        /// Its version in `ledger/keys`.
+        version: u64,
+    },
+    /// The store's lookup hides a rotation of the signing key, or shows one that is not there.
+    #[error(
+        "the rotations of the signing key that the store shows are not those of the ledger, at \
+         record {seq}"
+    )]
+    KeyHistory {
+        /// The first rotation that was hidden or made up.
+        seq: u64,
+    },
+    /// The ledger's current signing key is another.
+    #[error(
+        "the ledger's signing key was rotated, and this process does not hold the current one: \
+         give it the secret of {key}"
+    )]
+    KeyMissing {
+        /// The current verifier key.
+        key: String,
+    },
     /// A line under the remembered checkpoint cannot be read.
     #[error("record {seq} cannot be read")]
     Record {
@@ -57,23 +81,25 @@ pub enum StartError {
 }
 
 /// Reads the end of the ledger and verifies everything since the remembered checkpoint; all of
-/// it where there is none.
+/// it where there is none. The rotations of the signing key in what was read must be those that
+/// were looked up.
 pub async fn open(
     store: &dyn LedgerStore,
-    origin: &Name,
+    looked_up: &LookedUp,
     seal_key: Arc<SealKey>,
     remembered: Option<TreeHead>,
 ) -> Result<Ledger, StartError> {
-    let mut ledger = Ledger::genesis(origin.clone(), seal_key);
+    let mut ledger = Ledger::genesis(looked_up.keys.at(0).clone(), seal_key);
     match remembered {
         Some(signed) if signed.size > 0 => {
-            ledger = resume_at(store, ledger, signed).await?;
+            ledger = resume_at(store, ledger, looked_up, signed).await?;
         }
         _ => tracing::info!("no checkpoint is remembered; the whole ledger is verified"),
     }
     loop {
         let blocks = store.blocks_from(ledger.size(), PAGE).await?;
         if blocks.is_empty() {
+            looked_up.check(&ledger)?;
             return Ok(ledger);
         }
         for block in &blocks {
@@ -89,6 +115,7 @@ pub async fn open(
 async fn resume_at(
     store: &dyn LedgerStore,
     ledger: Ledger,
+    looked_up: &LookedUp,
     signed: TreeHead,
 ) -> Result<Ledger, StartError> {
     let seq = signed.size - 1;
@@ -110,7 +137,8 @@ async fn resume_at(
     let first = Record::parse(first_line)
         .map_err(|source| StartError::Record { seq: last.first, source })?;
     let link = Link { next_seq: last.first, hash: first.prev, at: first.recorded_at };
-    let mut ledger = ledger.resume(link, before);
+    let keys = looked_up.keys.until(last.first);
+    let mut ledger = ledger.resume(link, before, keys);
     ledger.fold(&last)?;
     if ledger.size() == signed.size && ledger.root() == signed.root {
         Ok(ledger)

@@ -1,8 +1,12 @@
 //! Why the appender stops, for one round or for good.
 
 use domain::wire::Stored;
+use runtime::health::Component;
 
 use crate::{ledger::FoldError, store::StoreError};
+
+/// What readiness and log say after a rotation that this process was not made ready for.
+const KEY_MISSING: &str = "this replica does not hold the ledger's current signing key";
 
 /// Why nothing can be appended or read further now.
 pub(crate) enum Stop {
@@ -16,6 +20,9 @@ pub(crate) enum Stop {
 pub(crate) enum Final {
     /// The stored ledger is not ours.
     Forged(FoldError),
+    /// The signing key was rotated to this one, by its verifier key, and the process does not
+    /// hold it.
+    KeyMissing(String),
     /// The process is going down with an append whose outcome is unknown. Another block may not
     /// be formed beside it.
     Abandoned,
@@ -45,7 +52,26 @@ impl Final {
             // Our block, or something that was put in its place.
             Self::Abandoned | Self::Forged(FoldError::Malformed { .. }) => Stored::Unknown,
             // Another block stands where ours would.
-            Self::Forged(_) => Stored::NothingStored,
+            Self::Forged(_) | Self::KeyMissing(_) => Stored::NothingStored,
+        }
+    }
+
+    /// Says so in the log and in readiness.
+    pub(crate) fn report(&self, component: &Component) {
+        match self {
+            Self::Forged(error) => {
+                tracing::error!(
+                    seq = error.seq(),
+                    error = error as &dyn std::error::Error,
+                    "the stored ledger does not verify; nothing will be appended"
+                );
+                component.not_ready("the stored ledger does not verify");
+            }
+            Self::KeyMissing(key) => {
+                tracing::error!(%key, "{KEY_MISSING}; nothing will be appended");
+                component.not_ready(KEY_MISSING);
+            }
+            Self::Abandoned => {}
         }
     }
 }

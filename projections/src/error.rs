@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use audit_client::ReadError;
-use audit_verify::{checkpoint::CheckpointError, keys::KeyError};
+use audit_verify::{checkpoint::CheckpointError, key_history::NotVouchedFor, keys::KeyError};
 use domain::{chain::ChainError, ids::PatientId};
 
 use crate::{
@@ -182,6 +182,9 @@ pub enum RebuildError {
     /// The checkpoint is not believed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The ledger's key was handed on by somebody who does not hold it.
+    #[error(transparent)]
+    Rotation(#[from] NotVouchedFor),
     /// The records that were read are not those of the signed checkpoint.
     #[error("the records up to {size} do not have the root that the checkpoint signs")]
     Root {

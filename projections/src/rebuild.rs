@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audit_verify::checkpoint::{LedgerKey, TreeHead};
+use audit_verify::{
+    checkpoint::{CheckpointError, LedgerKey, TreeHead, read_unverified},
+    key_history::KeyHistory,
+};
 use domain::{
     hash::Hash,
     ids::{PatientId, Stream},
@@ -77,7 +80,8 @@ pub struct Summary {
 /// Makes a new generation from the ledger's first record on, and lets it serve.
 ///
 /// Every link of the chain is checked, and the Merkle root of what was read is compared with
-/// that of a signed checkpoint at the very size where reading ends. On any failure, and on
+/// that of a signed checkpoint at the very size where reading ends; the ledger's key, or one to
+/// which it was rotated in the records read, must have signed that. On any failure, and on
 /// `shutdown`, the new generation is dropped and the old one goes on serving. The old one is
 /// kept in any case.
 pub async fn rebuild(deps: &Deps, shutdown: &CancellationToken) -> Result<Summary, RebuildError> {
@@ -149,16 +153,18 @@ impl<'a> Build<'a> {
 
     async fn run(&mut self) -> Result<Summary, RebuildError> {
         let tail = Tail::resume(self.deps.audit.clone(), self.key.origin().clone(), None);
-        let mut reader = Reader { tail, frontier: Frontier::default() };
+        let keys = KeyHistory::with(self.key.clone());
+        let mut reader = Reader { tail, frontier: Frontier::default(), keys };
         let mut backoff = Backoff::default();
         for _ in 0..MAX_ROUNDS {
-            let head = self.head().await?;
-            let Some(behind) = head.size.checked_sub(reader.frontier.size()) else {
+            let note = self.checkpoint().await?;
+            let size = self.size_of(&note)?;
+            let Some(behind) = size.checked_sub(reader.frontier.size()) else {
                 // Of a replica that is behind the one before.
                 backoff.wait().await;
                 continue;
             };
-            reader = self.round(reader, head).await?;
+            reader = self.round(reader, &note, size).await?;
             if behind <= CAUGHT_UP {
                 return self.finish().await;
             }
@@ -166,25 +172,41 @@ impl<'a> Build<'a> {
         Err(RebuildError::NotCaughtUp)
     }
 
-    /// The ledger's end, as its own signature has it.
-    async fn head(&self) -> Result<TreeHead, RebuildError> {
-        let checkpoint = persist("asking for a checkpoint", || async {
+    async fn checkpoint(&self) -> Result<String, RebuildError> {
+        persist("asking for a checkpoint", || async {
             self.deps.audit.checkpoint().await.map_err(FollowError::from)
-        });
-        Ok(self.key.open(&checkpoint.await?)?)
+        })
+        .await
+        .map_err(RebuildError::from)
     }
 
-    /// Reads and applies up to a checkpoint, and compares with it.
-    async fn round(&mut self, reader: Reader, head: TreeHead) -> Result<Reader, RebuildError> {
+    /// How far a checkpoint goes. Which key has to have signed it is known when that is read.
+    fn size_of(&self, note: &str) -> Result<u64, RebuildError> {
+        let (origin, head) = read_unverified(note)?;
+        if origin == *self.key.origin() {
+            Ok(head.size)
+        } else {
+            Err(CheckpointError::Origin.into())
+        }
+    }
+
+    /// Reads and applies up to a checkpoint, verifies it and compares with it.
+    async fn round(
+        &mut self,
+        reader: Reader,
+        note: &str,
+        size: u64,
+    ) -> Result<Reader, RebuildError> {
         let (batches, mut ready) = mpsc::channel(READ_AHEAD);
-        let reading = tokio::spawn(reader.read_to(head.size, batches));
+        let reading = tokio::spawn(reader.read_to(size, batches));
         while let Some(batch) = ready.recv().await {
             self.apply(batch).await?;
-            self.report(head.size);
+            self.report(size);
         }
         let reader = reading.await.map_err(|_| RebuildError::Interrupted)??;
-        if reader.frontier.root() != head.root {
-            return Err(RebuildError::Root { size: head.size });
+        let TreeHead { root, .. } = reader.keys.open(note)?;
+        if reader.frontier.root() != root {
+            return Err(RebuildError::Root { size });
         }
         Ok(reader)
     }
@@ -272,6 +294,7 @@ struct Batch {
 struct Reader {
     tail: Tail,
     frontier: Frontier,
+    keys: KeyHistory,
 }
 
 impl Reader {
@@ -300,6 +323,7 @@ impl Reader {
             empty_reads = 0;
             for verified in &records {
                 self.frontier.push(verified.hash);
+                self.keys.follow(&verified.record)?;
             }
             if batches.send(Batch { records, position }).await.is_err() {
                 return Err(RebuildError::Interrupted);

@@ -1,8 +1,8 @@
 //! How far the read models are.
 
-use audit_client::AuditClient;
-use audit_verify::checkpoint::LedgerKey;
-use domain::time::Timestamp;
+use audit_client::{AuditClient, ReadError};
+use audit_verify::{checkpoint::LedgerKey, key_history::KeyHistory};
+use domain::{ids::Stream, record::Record, time::Timestamp};
 use serde::Serialize;
 
 use crate::{error::FollowError, error::RebuildError, store::ProjectionStore};
@@ -25,8 +25,8 @@ pub struct Status {
     pub generations: Vec<u32>,
 }
 
-/// Compares the store with the ledger. Without a pinned key the one that the audit service shows
-/// verifies its checkpoint.
+/// Compares the store with the ledger. A pinned key, or one that it was rotated to, verifies the
+/// ledger's checkpoint; without one, the key that the audit service shows.
 pub async fn status(
     store: &dyn ProjectionStore,
     audit: &AuditClient,
@@ -36,13 +36,15 @@ pub async fn status(
     let serving = store.serving().await.map_err(FollowError::from)?;
     let generations = store.list().await.map_err(FollowError::from)?;
     let position = store.position(serving).await.map_err(FollowError::from)?;
-    let key = if let Some(key) = key {
-        key
+    // Before the rotations are read: they then cover it, or trying again will.
+    let checkpoint = audit.checkpoint().await.map_err(FollowError::from)?;
+    let keys = if let Some(pinned) = key {
+        rotations(audit, pinned).await?
     } else {
         let shown = audit.verifier_key().await.map_err(FollowError::from)?;
-        shown.parse().map_err(FollowError::LedgerKey)?
+        KeyHistory::with(shown.parse().map_err(FollowError::LedgerKey)?)
     };
-    let head = key.open(&audit.checkpoint().await.map_err(FollowError::from)?)?;
+    let head = keys.open(&checkpoint)?;
     let next_seq = position.map_or(0, |position| position.next_seq);
     let lag_records = head.size.saturating_sub(next_seq);
     let lag_seconds = match position {
@@ -57,6 +59,16 @@ pub async fn status(
         lag_seconds,
         generations: generations.into_iter().map(|generation| generation.0).collect(),
     })
+}
+
+/// The keys from a pinned one on, by the rotations in the ledger, each of which is vouched for.
+async fn rotations(audit: &AuditClient, pinned: LedgerKey) -> Result<KeyHistory, RebuildError> {
+    let mut keys = KeyHistory::with(pinned);
+    for line in audit.stream(Stream::LedgerKeys, 1).await.map_err(FollowError::from)? {
+        let record = Record::parse(&line).map_err(|_| FollowError::from(ReadError::Malformed))?;
+        keys.follow(&record)?;
+    }
+    Ok(keys)
 }
 
 /// Whole seconds from `then` to `now`; 0 where clocks disagree.

@@ -220,9 +220,9 @@ mod tests {
         data.complete(true).unwrap();
         let clinic = data.path("keys").join("clinic.key");
         assert_eq!(fs::metadata(&clinic).unwrap().permissions().mode() & 0o777, 0o600);
-        let before = (fs::read(&clinic).unwrap(), data.signer().unwrap().verifier_key().to_owned());
+        let before = (fs::read(&clinic).unwrap(), data.signer().unwrap().verifier_key());
         data.complete(false).unwrap();
-        let after = (fs::read(&clinic).unwrap(), data.signer().unwrap().verifier_key().to_owned());
+        let after = (fs::read(&clinic).unwrap(), data.signer().unwrap().verifier_key());
         assert_eq!(before, after);
     }
 

@@ -164,6 +164,12 @@ impl AuditClient {
         Ok(self.text("/key").await?.trim_end().to_owned())
     }
 
+    /// The ledger's key history, which nothing here checks: one line a key, oldest first, with the
+    /// smallest size of a checkpoint that it signs.
+    pub async fn keys(&self) -> Result<String, ReadError> {
+        self.text("/keys").await
+    }
+
     async fn optional_line(&self, path: &str) -> Result<Option<String>, ReadError> {
         match self.text(path).await {
             Ok(text) => Ok(Some(text.trim_end_matches('\n').to_owned())),

@@ -1,5 +1,6 @@
 //! Who may do what.
 
+use audit_service::store::memory::MemoryLedger;
 use domain::{
     ids::{ObjectRef, TestId},
     record::RecordType,
@@ -9,9 +10,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    fixture::{event, mac, patient, read},
+    fixture::{FIRST_KEY, event, mac, patient, read},
     server::{CALLERS, Server},
 };
+
+/// The signing key that may take over.
+const NEXT_KEY: u8 = 10;
 
 /// Every route but health, with a body where one is needed.
 fn routes() -> Vec<(&'static str, String, Option<Value>)> {
@@ -25,6 +29,7 @@ fn routes() -> Vec<(&'static str, String, Option<Value>)> {
         ("GET", format!("/commands/{}", mac(1)), None),
         ("GET", "/checkpoint".to_owned(), None),
         ("GET", "/key".to_owned(), None),
+        ("GET", "/keys".to_owned(), None),
         ("POST", "/api/auditrecord".to_owned(), Some(json!({ "sourceSystemName": "old" }))),
         ("POST", "/api/auditrecord/".to_owned(), Some(json!({ "sourceSystemName": "old" }))),
         ("GET", "/nowhere".to_owned(), None),
@@ -66,11 +71,12 @@ async fn each_caller_has_its_own_routes() {
     server.post("patient-service", "/records", first).await;
     // As in `routes`, without the last two.
     let expected = [
-        ("patient-service", [200, 200, 201, 200, 200, 200, 200, 200, 201, 201]),
-        ("gateway", [200, 200, 403, 200, 403, 403, 200, 200, 201, 201]),
-        ("projections", [200, 200, 403, 200, 200, 200, 200, 200, 201, 201]),
-        ("audit", [200, 200, 403, 200, 200, 200, 200, 200, 201, 201]),
-        ("old-clinic", [403, 403, 403, 200, 403, 403, 403, 403, 201, 201]),
+        ("patient-service", [200, 200, 201, 200, 200, 200, 200, 200, 200, 201, 201]),
+        ("gateway", [200, 200, 403, 200, 403, 403, 200, 200, 200, 201, 201]),
+        ("projections", [200, 200, 403, 200, 200, 200, 200, 200, 200, 201, 201]),
+        ("audit", [200, 200, 403, 200, 200, 200, 200, 200, 200, 201, 201]),
+        ("operator", [200, 200, 403, 200, 403, 403, 200, 200, 200, 201, 201]),
+        ("old-clinic", [403, 403, 403, 200, 403, 403, 403, 403, 403, 201, 201]),
     ];
     assert_eq!(expected.map(|(caller, _)| caller), CALLERS);
     for (caller, statuses) in expected {
@@ -109,11 +115,8 @@ fn proposal(record_type: RecordType) -> Proposal {
         }
         T::PatientsSearched | T::LedgerRead => proposal.stream = None,
         T::KeyRotated => {
-            proposal.stream = Some("ledger/keys".parse().unwrap());
-            proposal.version = Some(1);
-            let key = domain::record::HexBytes([1; 32]);
-            let voucher = domain::record::HexBytes([2; 64]);
-            proposal.key = Some(domain::record::KeyRotation { next: key, previous: key, voucher });
+            let rotation = crate::key_rotation::rotate(FIRST_KEY, NEXT_KEY, 1);
+            proposal = Proposal { actor: proposal.actor, ..rotation };
         }
         T::SubscriptionChanged => {
             proposal.stream = Some("gateway/subscriptions".parse().unwrap());
@@ -138,12 +141,13 @@ async fn each_caller_may_append_its_own_kinds_of_record() {
         for record_type in
             patients.into_iter().chain(events).chain(own).chain(admin).chain([T::AccessRefused])
         {
-            let server = Server::start().await;
+            let server = Server::start_with(&[FIRST_KEY, NEXT_KEY], &MemoryLedger::new()).await;
             let body = json!(proposal(record_type)).to_string();
             let status = server.post(caller, "/records", body).await.status;
             let may = match caller {
                 "patient-service" => !own.contains(&record_type) && !admin.contains(&record_type),
                 "gateway" => record_type == T::AccessRefused,
+                "operator" => record_type == T::KeyRotated,
                 _ => false,
             };
             assert_eq!(status, if may { 201 } else { 403 }, "{caller} {record_type}");

@@ -14,7 +14,7 @@ const FETCH: &str = "checkpoint --key-file key --out trusted --url";
 
 fn desk() -> Desk {
     let desk = Desk::new();
-    desk.write("ledger.pub", fixture::signer().verifier_key());
+    desk.write("ledger.pub", fixture::keys().newest().to_string());
     desk
 }
 

@@ -46,7 +46,7 @@ async fn an_export_of_the_real_service_is_what_it_serves_byte_for_byte() {
     run("--out ledger.zst --zstd").await.is_intact();
     assert_eq!(decompressed(&desk.read("ledger.zst")), lines.as_bytes());
 
-    desk.write("ledger.pub", fixture::signer().verifier_key());
+    desk.write("ledger.pub", fixture::keys().newest().to_string());
     let ran = run("--out ledger.ndjson --verifier-key ledger.pub --json").await;
     let json = ran.is_intact().json();
     assert_eq!((&json["verdict"], &json["size"]), (&"intact".into(), &25.into()));

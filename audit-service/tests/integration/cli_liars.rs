@@ -111,7 +111,7 @@ async fn the_key_that_one_holds_counts_more_than_the_one_that_is_shown() {
     let own = audit_service::checkpoint::new_signing_key(&fixture::name(fixture::ORIGIN), [1; 32]);
     let own = audit_verify::checkpoint::LedgerSecret::parse(&own).unwrap().public();
     desk.write("own.pub", own.to_string());
-    desk.write("ledger.pub", fixture::signer().verifier_key());
+    desk.write("ledger.pub", fixture::keys().newest().to_string());
     let export = format!("export --key-file key --out x --url {url} --verifier-key own.pub");
     desk.audit(&export).await.is_tampered("not signed by the ledger's key");
     assert!(!desk.path("x").exists());

@@ -20,7 +20,7 @@ const CHECK: &str = "check proof --verifier-key ledger.pub --line line";
 /// A desk with the ledger's verifier key and another one of the same name.
 fn desk() -> Desk {
     let desk = Desk::new();
-    desk.write("ledger.pub", format!("{}\n", fixture::signer().verifier_key()));
+    desk.write("ledger.pub", format!("{}\n", fixture::keys().newest()));
     let other = LedgerSecret::new(fixture::name(ORIGIN), &[1; 32]).public();
     desk.write("other.pub", other.to_string());
     desk

@@ -69,7 +69,7 @@ pub(crate) fn head_of(lines: &[String]) -> TreeHead {
 
 /// The signed checkpoint over these lines.
 pub(crate) fn note_of(lines: &[String]) -> String {
-    fixture::signer().sign(head_of(lines))
+    fixture::signer().sign(&fixture::keys(), head_of(lines)).unwrap()
 }
 
 impl Fake {
@@ -77,7 +77,7 @@ impl Fake {
     pub(crate) fn honest(lines: &[String]) -> Self {
         Self {
             lines: Arc::new(lines.to_vec()),
-            key: fixture::signer().verifier_key().to_owned(),
+            key: fixture::keys().newest().to_string(),
             checkpoint: note_of(lines),
             page: 10_000,
             records: Arc::new(|_, bytes| bytes.into_response()),

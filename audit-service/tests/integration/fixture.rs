@@ -5,14 +5,16 @@ use std::{sync::Arc, time::Duration};
 use audit_service::{
     AuditLedger, OpenError, Parts,
     admit::admit,
-    checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
+    checkpoint::{CheckpointFile, CheckpointSigner},
     clock::Clock,
+    ledger::Ledger,
     queue::Admitted,
     roles::Role,
     seal::SealKey,
     service::system_clock,
     store::{LedgerStore, memory::MemoryLedger},
 };
+use audit_verify::{checkpoint::LedgerSecret, key_history::KeyHistory};
 use domain::{
     actor::{Actor, ActorKind, Outcome, Purpose},
     hash::Hash,
@@ -101,9 +103,33 @@ pub(crate) fn admitted(proposals: impl IntoIterator<Item = Proposal>) -> Vec<Adm
     proposals.into_iter().map(admit).collect()
 }
 
+/// The first signing key of every test's ledger.
+pub(crate) const FIRST_KEY: u8 = 9;
+
+/// A signing key of the tests' ledger.
+pub(crate) fn ledger_secret(seed: u8) -> LedgerSecret {
+    LedgerSecret::new(name(ORIGIN), &[seed; 32])
+}
+
+/// Holds these signing keys.
+pub(crate) fn signer_of(seeds: &[u8]) -> CheckpointSigner {
+    let secrets: Vec<_> =
+        seeds.iter().map(|seed| Secret::new(ledger_secret(*seed).to_text().as_bytes())).collect();
+    CheckpointSigner::from_secrets(&secrets).unwrap()
+}
+
 pub(crate) fn signer() -> CheckpointSigner {
-    let key = new_signing_key(&name(ORIGIN), [9; 32]);
-    CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap()
+    signer_of(&[FIRST_KEY])
+}
+
+/// The keys of a ledger whose key was never rotated.
+pub(crate) fn keys() -> KeyHistory {
+    KeyHistory::new(ledger_secret(FIRST_KEY).public())
+}
+
+/// The empty ledger.
+pub(crate) fn genesis() -> Ledger {
+    Ledger::genesis(keys().newest().clone(), Arc::new(SealKey::new(SEAL_KEY)))
 }
 
 /// A process's own files.
@@ -120,6 +146,11 @@ impl Machine {
         CheckpointFile::new(self.folder.path().join("checkpoint"))
     }
 
+    /// Loses what was remembered of rotations.
+    pub(crate) fn forget_keys(&self) {
+        std::fs::remove_file(self.folder.path().join("checkpoint.keys")).unwrap();
+    }
+
     pub(crate) fn parts(&self, store: impl LedgerStore) -> Parts {
         Parts {
             store: Arc::new(store),
@@ -128,6 +159,16 @@ impl Machine {
             checkpoint_file: self.checkpoint_file(),
             clock: system_clock(),
         }
+    }
+
+    /// As [`Machine::parts`], with these signing keys.
+    pub(crate) fn parts_with(&self, seeds: &[u8], store: impl LedgerStore) -> Parts {
+        Parts { signer: signer_of(seeds), ..self.parts(store) }
+    }
+
+    /// Opens a ledger with these signing keys, which must open.
+    pub(crate) async fn open_with(&self, seeds: &[u8], store: &MemoryLedger) -> Running {
+        self.running(self.parts_with(seeds, store.clone())).await
     }
 
     /// Opens a ledger that must open.
@@ -174,6 +215,13 @@ impl Running {
 
     pub(crate) async fn append(&self, proposal: Proposal) -> AppendResult {
         self.append_all([proposal]).await.pop().unwrap()
+    }
+
+    /// Appends as the caller `operator`.
+    pub(crate) async fn operate(&self, proposal: Proposal) -> AppendResult {
+        let operator = name("operator");
+        let admitted = admit(proposal, Role::Operator, &name(ORIGIN), &operator).unwrap();
+        self.ledger.queue.submit(vec![admitted], PATIENCE).await.pop().unwrap()
     }
 
     /// As [`Running::append`], for a caller who waits no longer than this.

@@ -1,21 +1,15 @@
 //! Blocks that an administrator of the store made: found at start and while running.
 
-use std::sync::Arc;
-
 use audit_service::{
-    OpenError, Parts,
-    block::Block,
-    ledger::{Ledger, entries},
-    seal::SealKey,
-    start::StartError,
+    OpenError, Parts, block::Block, ledger::entries, seal::SealKey, start::StartError,
     store::memory::MemoryLedger,
 };
 use domain::{hash::Hash, merkle::Frontier};
 
 use crate::{
     fixture::{
-        Machine, ORIGIN, Running, SEAL_KEY, by_command, event, eventually, mac, name,
-        nothing_stored, read, receipt,
+        Machine, Running, by_command, event, eventually, genesis, mac, nothing_stored, read,
+        receipt,
     },
     privacy::Logs,
 };
@@ -218,14 +212,13 @@ async fn a_lookup_that_leads_to_another_command_stops_appending() {
 
 #[test]
 fn versions_that_do_not_follow_each_other_are_refused_under_our_own_seal() {
-    let genesis = || Ledger::genesis(name(ORIGIN), Arc::new(SealKey::new(SEAL_KEY)));
     let mut ledger = genesis();
     let (mut lines, mut records) = (Vec::new(), Vec::new());
     for proposed in crate::fixture::admitted([event(1, 1), event(2, 1), event(1, 3)]) {
         let mut record = proposed.record;
         (record.seq, record.prev) = (ledger.size(), ledger.link().hash);
         let line = record.to_line();
-        ledger.push(&record, &line);
+        ledger.push(&record, &line).unwrap();
         lines.push(line);
         records.push(record);
     }
@@ -236,7 +229,7 @@ fn versions_that_do_not_follow_each_other_are_refused_under_our_own_seal() {
 #[tokio::test]
 async fn a_bad_block_leaves_a_ledger_where_it_was() {
     let blocks = honest().await;
-    let mut ledger = Ledger::genesis(name(ORIGIN), Arc::new(SealKey::new(SEAL_KEY)));
+    let mut ledger = genesis();
     ledger.fold(&blocks[0]).unwrap();
     let before = (ledger.size(), ledger.root(), ledger.link().clone());
     let mut bad = blocks[1].clone();

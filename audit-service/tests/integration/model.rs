@@ -5,10 +5,8 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 use audit_service::{
     appender::{Appender, Head},
     clock::ClockGuard,
-    ledger::Ledger,
     queue::Queue,
     recent::Recent,
-    seal::SealKey,
     service::system_clock,
     store::memory::MemoryLedger,
     tail::TailGuard,
@@ -26,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     chain::Chain,
     fixture::{
-        ORIGIN, PATIENCE, SEAL_KEY, admitted, by_command, event, fresh, mac, name, patient, read,
+        PATIENCE, admitted, by_command, event, fresh, genesis, keys, mac, patient, read, signer,
     },
 };
 
@@ -139,6 +137,8 @@ pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
     let appender = Appender {
         store: Arc::new(store.clone()),
         ledger: genesis(),
+        signer: Arc::new(signer()),
+        keys: watch::channel(keys()).0,
         recent: Recent::remembering(remembers, remembers),
         head: watch::channel(head).0,
         tail: TailGuard::default(),
@@ -148,10 +148,6 @@ pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
     };
     tokio::spawn(appender.run(items));
     queue
-}
-
-fn genesis() -> Ledger {
-    Ledger::genesis(name(ORIGIN), Arc::new(SealKey::new(SEAL_KEY)))
 }
 
 async fn run(batches: Vec<Vec<Offer>>) {

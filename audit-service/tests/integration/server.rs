@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Machine, PATIENCE};
+use crate::fixture::{FIRST_KEY, Machine, PATIENCE};
 
 /// Everybody who has a key.
-pub(crate) const CALLERS: [&str; 5] =
-    ["patient-service", "gateway", "projections", "audit", "old-clinic"];
+pub(crate) const CALLERS: [&str; 6] =
+    ["patient-service", "gateway", "projections", "audit", "operator", "old-clinic"];
 
 /// A caller's key.
 pub(crate) fn key(caller: &str) -> String {
@@ -80,12 +80,17 @@ impl Server {
     }
 
     pub(crate) async fn start_on(store: &MemoryLedger) -> Self {
+        Self::start_with(&[FIRST_KEY], store).await
+    }
+
+    /// As [`Server::start_on`], with these signing keys.
+    pub(crate) async fn start_with(seeds: &[u8], store: &MemoryLedger) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let machine = Machine::new();
         let callers = CALLERS.map(|caller| (caller, Secret::new(key(caller))));
-        let (parts, stop) = (machine.parts(store.clone()), shutdown.clone());
+        let (parts, stop) = (machine.parts_with(seeds, store.clone()), shutdown.clone());
         let task = tokio::spawn(async move {
             let callers = Callers::from_keys(callers).unwrap();
             let parts = async { Ok(parts) };

@@ -11,7 +11,9 @@ use runtime::secrets::Secret;
 
 use crate::{
     chain::Chain,
-    fixture::{Machine, ORIGIN, Running, event, eventually, name, read, receipt, signer},
+    fixture::{
+        Machine, Running, event, eventually, keys, ledger_secret, name, read, receipt, signer,
+    },
 };
 
 /// A ledger of so many blocks of two records, and the machine that remembers its checkpoint.
@@ -31,6 +33,10 @@ async fn extend(store: &MemoryLedger, machine: &Machine, patients: std::ops::Ran
     running.stop().await;
 }
 
+fn signed(head: TreeHead) -> String {
+    signer().sign(&keys(), head).unwrap()
+}
+
 async fn refused(store: &MemoryLedger, machine: &Machine) -> StartError {
     match Running::open(machine.parts(store.clone())).await {
         Err(OpenError::Start(error)) => error,
@@ -42,7 +48,7 @@ async fn refused(store: &MemoryLedger, machine: &Machine) -> StartError {
 #[tokio::test]
 async fn the_checkpoint_of_the_head_is_remembered_at_a_clean_stop() {
     let (store, machine) = ledger_of(3).await;
-    let remembered = machine.checkpoint_file().load(&signer()).unwrap();
+    let remembered = machine.checkpoint_file().load(&keys()).unwrap();
     let root = store.blocks().pop().unwrap().root;
     assert_eq!(remembered, Some(TreeHead { size: 6, root }));
 }
@@ -52,7 +58,7 @@ async fn the_checkpoint_is_remembered_while_running() {
     let (store, machine) = (MemoryLedger::new(), Machine::new());
     let running = machine.open(&store).await;
     receipt(running.append(event(1, 1)).await);
-    let size = || machine.checkpoint_file().load(&signer()).unwrap().map(|head| head.size);
+    let size = || machine.checkpoint_file().load(&keys()).unwrap().map(|head| head.size);
     eventually(|| size() == Some(1)).await;
 }
 
@@ -118,8 +124,7 @@ async fn without_a_checkpoint_file_everything_is_verified() {
 #[tokio::test]
 async fn a_checkpoint_file_of_another_key_or_none_at_all_is_an_error() {
     let (store, machine) = ledger_of(1).await;
-    let other = new_signing_key(&name(ORIGIN), [8; 32]);
-    let other = CheckpointSigner::from_secret(&Secret::new(other.as_bytes())).unwrap();
+    let other = ledger_secret(8);
     let head = TreeHead { size: 2, root: Hash::ZERO };
     for note in [other.sign(head), String::new(), "rubbish".to_owned()] {
         machine.checkpoint_file().save(&note).unwrap();
@@ -141,7 +146,7 @@ async fn a_ledger_of_another_name_is_refused() {
 #[tokio::test]
 async fn a_signed_checkpoint_of_nothing_is_no_obstacle() {
     let machine = Machine::new();
-    let note = signer().sign(TreeHead { size: 0, root: Hash::of_nothing() });
+    let note = signed(TreeHead { size: 0, root: Hash::of_nothing() });
     machine.checkpoint_file().save(&note).unwrap();
     assert_eq!(machine.open(&MemoryLedger::new()).await.size(), 0);
 }
@@ -168,7 +173,7 @@ async fn a_replica_that_lags_does_not_lower_the_remembered_checkpoint() {
     let file = machine.checkpoint_file();
     for size in [5, 4] {
         let head = TreeHead { size, root: Hash::ZERO };
-        file.raise(&signer(), size, &signer().sign(head)).unwrap();
-        assert_eq!(file.load(&signer()).unwrap().map(|head| head.size), Some(5));
+        file.raise(&signer(), &keys(), size, &signed(head)).unwrap();
+        assert_eq!(file.load(&keys()).unwrap().map(|head| head.size), Some(5));
     }
 }

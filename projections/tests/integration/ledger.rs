@@ -7,7 +7,10 @@ use std::{
 };
 
 use audit_client::{AuditClient, Options};
-use audit_verify::checkpoint::{LedgerKey, LedgerSecret, TreeHead};
+use audit_verify::{
+    checkpoint::{LedgerKey, LedgerSecret, TreeHead},
+    key_history::rotation,
+};
 use axum::{
     Router,
     extract::{Path, Query, State},
@@ -32,7 +35,6 @@ use tokio::net::TcpListener;
 /// A key pair of the documentation of `golang.org/x/mod/sumdb/note`.
 const SIGNER: &str =
     "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz";
-const VERIFIER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
 const OTHER_VERIFIER: &str = "PeterNeumann+0878cf9d+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
 const ORIGIN: &str = "PeterNeumann";
 
@@ -53,9 +55,17 @@ struct Inner {
     /// Requests that are answered 503 before one is answered well.
     failing: usize,
     signed_root: Option<Hash>,
+    signs: Option<LedgerSecret>,
+    /// The keys after the first, each with the smallest size that it signs.
+    rotations: Vec<(u64, LedgerSecret)>,
 }
 
 impl Inner {
+    fn signer(&self, size: u64) -> LedgerSecret {
+        let at = self.rotations.iter().rfind(|(from, _)| *from <= size);
+        at.map_or_else(FakeLedger::first_secret, |(_, secret)| secret.clone())
+    }
+
     fn root(&self) -> Hash {
         let mut frontier = Frontier::default();
         self.lines.iter().for_each(|line| frontier.push(Hash::of_line(line)));
@@ -72,8 +82,9 @@ impl FakeLedger {
             .route("/records", get(records))
             .route("/records/{seq}", get(record))
             .route("/streams/patient/{id}/records", get(stream))
+            .route("/streams/ledger/keys/records", get(rotations))
             .route("/checkpoint", get(checkpoint))
-            .route("/key", get(async || VERIFIER))
+            .route("/key", get(key))
             .with_state(ledger.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
         ledger
@@ -90,6 +101,39 @@ impl FakeLedger {
     /// The key of somebody else, under the same name.
     pub(crate) fn other_key() -> LedgerKey {
         OTHER_VERIFIER.parse().unwrap()
+    }
+
+    /// The secret of the key that signed first.
+    pub(crate) fn first_secret() -> LedgerSecret {
+        LedgerSecret::parse(SIGNER).unwrap()
+    }
+
+    /// The key that signed first.
+    pub(crate) fn first_key() -> LedgerKey {
+        Self::first_secret().public()
+    }
+
+    /// The key that signs now.
+    pub(crate) fn newest_key(&self) -> LedgerKey {
+        self.lock().signer(u64::MAX).public()
+    }
+
+    /// Rotates the signing key; `voucher` of whom, where it is not the key's holder.
+    pub(crate) fn rotate(&self, next: u8, voucher: Option<LedgerSecret>) -> Record {
+        let current = self.lock().signer(u64::MAX);
+        let next = LedgerSecret::new(Self::origin(), &[next; 32]);
+        let version = self.lock().rotations.len() as u64 + 1;
+        let mut key = rotation(&current, &next.public(), version);
+        if let Some(somebody) = voucher {
+            key.voucher = rotation(&somebody, &next.public(), version).voucher;
+        }
+        let mut proposal = proposal(RecordType::KeyRotated);
+        proposal.stream = Some(Stream::LedgerKeys);
+        proposal.version = Some(version);
+        proposal.key = Some(key);
+        let record = self.append(proposal);
+        self.lock().rotations.push((record.seq + 1, next));
+        record
     }
 
     pub(crate) fn root(&self) -> Hash {
@@ -158,6 +202,11 @@ impl FakeLedger {
     /// Signs this root from now on.
     pub(crate) fn sign_root(&self, root: Hash) {
         self.lock().signed_root = Some(root);
+    }
+
+    /// Signs with this key from now on, whoever's turn it is.
+    pub(crate) fn sign_with(&self, secret: LedgerSecret) {
+        self.lock().signs = Some(secret);
     }
 
     /// Fails the next requests.
@@ -236,8 +285,21 @@ async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCo
     ledger.answer(|inner| {
         let root = inner.signed_root.unwrap_or_else(|| inner.root());
         let head = TreeHead { size: inner.lines.len() as u64, root };
-        LedgerSecret::parse(SIGNER).unwrap().sign(head)
+        let signer = inner.signs.clone().unwrap_or_else(|| inner.signer(head.size));
+        signer.sign(head)
     })
+}
+
+async fn rotations(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
+    ledger.answer(|inner| {
+        let rotation = |line: &&String| Record::parse(line).unwrap().key.is_some();
+        let lines: Vec<String> = inner.lines.iter().filter(rotation).cloned().collect();
+        page(&lines, 0, usize::MAX)
+    })
+}
+
+async fn key(State(ledger): State<FakeLedger>) -> String {
+    ledger.newest_key().to_string()
 }
 
 fn page(lines: &[String], from: usize, limit: usize) -> String {

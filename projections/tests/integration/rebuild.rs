@@ -1,10 +1,12 @@
 //! A rebuild serves only when all of the ledger is verified and applied.
 
+use audit_verify::{checkpoint::LedgerSecret, key_history::NotVouchedFor};
 use domain::hash::Hash;
 use projections::{
     digest::digest,
     documents::Generation,
     error::RebuildError,
+    follower::Deps,
     rebuild::{Summary, rebuild},
     status,
     store::{Generations, ReadModels, memory::Fault},
@@ -129,6 +131,71 @@ async fn a_checkpoint_of_another_key_is_not_believed() {
     let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
+}
+
+/// A history that goes on after two rotations of the ledger's key.
+async fn rotated(fixture: &Fixture) {
+    fixture.history().await;
+    fixture.ledger.rotate(1, None);
+    fixture.ledger.refusal();
+    fixture.ledger.rotate(2, None);
+    fixture.ledger.refusal();
+}
+
+#[tokio::test]
+async fn it_goes_on_across_rotations_from_whichever_key_it_was_given() {
+    let fixture = Fixture::new().await;
+    rotated(&fixture).await;
+    let middle = LedgerSecret::new(FakeLedger::origin(), &[1; 32]).public();
+    let pinned = [FakeLedger::first_key(), middle, fixture.ledger.newest_key()];
+    let now = domain::time::Timestamp::from_millis(0);
+    for key in pinned.into_iter().map(Some).chain([None]) {
+        let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
+        let summary = rebuild(&deps, &CancellationToken::new()).await.unwrap();
+        assert_eq!(summary.records, 17, "{key:?}");
+        let status = status::status(&fixture.store, &deps.audit, key.clone(), now).await.unwrap();
+        assert_eq!((status.next_seq, status.ledger_size), (17, 17), "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_handed_the_ledger_to_is_not_believed_after_rotations_either() {
+    let fixture = Fixture::new().await;
+    rotated(&fixture).await;
+    fixture.serving().await;
+    let deps = Deps { ledger_key: Some(FakeLedger::other_key()), ..fixture.deps() };
+    let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
+    assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
+}
+
+#[tokio::test]
+async fn a_rotation_that_the_key_before_did_not_vouch_for_never_serves() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.ledger.rotate(1, None);
+    let stranger = LedgerSecret::new(FakeLedger::origin(), &[9; 32]);
+    let forged = fixture.ledger.rotate(2, Some(stranger));
+    let error = check_refused(&fixture).await;
+    let RebuildError::Rotation(NotVouchedFor { seq }) = error else { panic!("{error}") };
+    assert_eq!(seq, forged.seq);
+}
+
+#[tokio::test]
+async fn the_old_key_signs_nothing_that_covers_the_rotation() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.ledger.rotate(1, None);
+    fixture.serving().await;
+    fixture.ledger.sign_with(FakeLedger::first_secret());
+    for key in [None, Some(FakeLedger::first_key()), Some(fixture.ledger.newest_key())] {
+        let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
+        let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(error, RebuildError::Checkpoint(_)), "{key:?}: {error}");
+    }
+    assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
+    fixture.ledger.sign_with(LedgerSecret::new(FakeLedger::origin(), &[1; 32]));
+    run(&fixture).await.unwrap();
 }
 
 #[tokio::test]

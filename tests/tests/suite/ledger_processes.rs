@@ -14,7 +14,6 @@ use std::{
 use audit_client::{AppendError, AuditClient, Options};
 use audit_service::{
     block::Block,
-    checkpoint::new_signing_key,
     ledger::Ledger,
     seal::SealKey,
     store::{
@@ -22,6 +21,7 @@ use audit_service::{
         mongo::{MongoLedger, MongoOptions},
     },
 };
+use audit_verify::checkpoint::LedgerSecret;
 use domain::{
     actor::{Actor, ActorKind, Outcome, Purpose},
     hash::Hash,
@@ -43,6 +43,7 @@ use uuid::Uuid;
 
 pub(super) const ORIGIN: &str = "test-ledger";
 const SEAL_KEY: [u8; 32] = [5; 32];
+const OPERATOR_KEY: &str = "the-service-key-of-operator";
 const SERVICE_KEY: &str = "the-service-key-of-patient-service";
 
 /// How long anything that should happen may take; far more than it needs.
@@ -71,16 +72,22 @@ pub(super) struct Replica {
 impl Deployment {
     /// Starts a process for each way to the same MongoDB and waits until they are ready.
     pub(super) async fn start(uri: &str, ways: &[&str]) -> Self {
+        Self::start_with(&["ledger.key"], uri, ways).await
+    }
+
+    /// As [`Deployment::start`], with these of the signing keys `ledger.key` and `next.key`.
+    pub(super) async fn start_with(keys: &[&str], uri: &str, ways: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let origin = ORIGIN.parse().unwrap();
-        fs::write(folder.path().join("ledger.key"), new_signing_key(&origin, [9; 32]).as_bytes())
-            .unwrap();
+        for (file, secret) in [("ledger.key", ledger_secret()), ("next.key", next_secret())] {
+            fs::write(folder.path().join(file), secret.to_text().as_bytes()).unwrap();
+        }
+        fs::write(folder.path().join("operator.key"), OPERATOR_KEY).unwrap();
         fs::write(folder.path().join("seal.key"), hex::encode(SEAL_KEY)).unwrap();
         fs::write(folder.path().join("service.key"), SERVICE_KEY).unwrap();
         let prefix = mongod::database("appender");
         let mut deployment = Self { folder, prefix, uri: uri.to_owned(), replicas: Vec::new() };
         for way in ways {
-            deployment.add(way);
+            deployment.add_with(keys, way);
         }
         for replica in &deployment.replicas {
             replica.become_ready().await;
@@ -90,18 +97,25 @@ impl Deployment {
 
     /// Starts one more process, which may not become ready.
     pub(super) fn add(&mut self, way: &str) -> usize {
+        self.add_with(&["ledger.key"], way)
+    }
+
+    /// As [`Deployment::add`], with these signing keys.
+    pub(super) fn add_with(&mut self, keys: &[&str], way: &str) -> usize {
         let number = self.replicas.len();
         let (listen, url) = free_address().unwrap();
-        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let file = |name: &str| self.file(name).display().to_string();
+        let keys: Vec<_> = keys.iter().map(|key| format!("file:{}", file(key))).collect();
         let arguments = [
             "serve".to_owned(),
             format!("--listen={listen}"),
             format!("--store={way}"),
             format!("--database-prefix={}", self.prefix),
             format!("--checkpoint-file={}", file(&format!("{number}.checkpoint"))),
-            format!("--signing-key=file:{}", file("ledger.key")),
+            format!("--signing-key={}", keys.join(",")),
             format!("--seal-key=file:{}", file("seal.key")),
             format!("--caller=patient-service=file:{}", file("service.key")),
+            format!("--caller=operator=file:{}", file("operator.key")),
         ];
         let log = self.folder.path().join(format!("{number}.log"));
         let program = start(&arguments, &log);
@@ -118,7 +132,8 @@ impl Deployment {
     /// The stored ledger, verified in full: chain, roots, seals, lookups.
     pub(super) async fn verify(&self) -> Verified {
         let store = self.store().await;
-        let mut ledger = Ledger::genesis(ORIGIN.parse().unwrap(), Arc::new(SealKey::new(SEAL_KEY)));
+        let mut ledger =
+            Ledger::genesis(ledger_secret().public(), Arc::new(SealKey::new(SEAL_KEY)));
         let mut lines = Vec::new();
         let mut records = Vec::new();
         loop {
@@ -134,9 +149,37 @@ impl Deployment {
         Verified { lines, records }
     }
 
+    /// Starts a process that has ended again, with these signing keys.
+    pub(super) fn restart_with(&mut self, keys: &[&str], replica: usize) {
+        let keys: Vec<_> =
+            keys.iter().map(|key| format!("file:{}", self.file(key).display())).collect();
+        let replica = &mut self.replicas[replica];
+        for argument in &mut replica.arguments {
+            if argument.starts_with("--signing-key=") {
+                *argument = format!("--signing-key={}", keys.join(","));
+            }
+        }
+        replica.restart();
+    }
+
+    /// A file that the processes have in common.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub(super) fn clients(&self) -> Vec<AuditClient> {
         self.replicas.iter().map(Replica::client).collect()
     }
+}
+
+/// The ledger's first signing key.
+pub(super) fn ledger_secret() -> LedgerSecret {
+    LedgerSecret::new(ORIGIN.parse().unwrap(), &[9; 32])
+}
+
+/// The signing key that may take over.
+pub(super) fn next_secret() -> LedgerSecret {
+    LedgerSecret::new(ORIGIN.parse().unwrap(), &[10; 32])
 }
 
 fn start(arguments: &[String], log: &std::path::Path) -> Program {
@@ -203,7 +246,7 @@ impl Replica {
 /// A whole ledger that was found good.
 pub(super) struct Verified {
     pub(super) lines: Vec<String>,
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
 }
 
 impl Verified {
@@ -218,7 +261,7 @@ impl Verified {
     pub(super) fn check(&self, load: &Load) {
         let mut places: HashMap<Mac, Vec<u64>> = HashMap::new();
         let mut versions: HashMap<Stream, u64> = HashMap::new();
-        for record in &self.records {
+        for record in self.records.iter().filter(|record| record.key.is_none()) {
             places.entry(record.command.unwrap().id).or_default().push(record.seq);
             let (stream, version) = record.stream_version().unwrap();
             let before = versions.insert(stream, version).unwrap_or(0);
@@ -260,6 +303,8 @@ pub(super) struct Load {
     versions: [AtomicU64; PATIENTS],
     receipts: Mutex<HashMap<u64, Receipt>>,
     acknowledged: AtomicUsize,
+    /// Tries that were not acknowledged in time, after which a writer went on elsewhere.
+    failures: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -271,6 +316,7 @@ impl Load {
             versions: std::array::from_fn(|_| AtomicU64::new(0)),
             receipts: Mutex::default(),
             acknowledged: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         })
     }
@@ -306,7 +352,10 @@ impl Load {
                     return self.acknowledge(command, receipt);
                 }
                 Err(AppendError::Conflict { actual, .. }) => version = actual + 1,
-                Err(AppendError::Unavailable(_)) => tokio::time::sleep(POLL_PAUSE).await,
+                Err(AppendError::Unavailable(_)) => {
+                    self.failures.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(POLL_PAUSE).await;
+                }
                 Err(other) => panic!("{other}"),
             }
         }
@@ -315,6 +364,10 @@ impl Load {
     pub(super) fn acknowledge(&self, command: u64, receipt: Receipt) {
         assert_eq!(self.receipts.lock().unwrap().insert(command, receipt), None);
         self.acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn failures(&self) -> usize {
+        self.failures.load(Ordering::SeqCst)
     }
 
     pub(super) fn count(&self) -> usize {

@@ -12,6 +12,7 @@ mod held_insert;
 mod jose;
 mod key_pool;
 mod key_ring;
+mod key_rotation;
 mod kill;
 mod ledger_appender;
 mod ledger_failover;

@@ -74,7 +74,11 @@ impl Verifier {
         let from = frontier.size();
         let mut verifier = Self {
             state: State::Whole,
-            keys: options.keys.first().cloned().map(KeyHistory::new),
+            keys: options.keys.first().cloned().map(if from == 0 {
+                KeyHistory::with
+            } else {
+                KeyHistory::within
+            }),
             options,
             link,
             last: (frontier.clone(), Vec::new()),
@@ -192,13 +196,14 @@ impl Verifier {
 
     fn rotate(&mut self, record: &Record) {
         let Some(history) = &mut self.keys else { return };
-        // The key given may be a newer one than the first, which the first rotation then names.
-        if history.keys().len() == 1
+        // Of several keys given, the one that this rotation follows.
+        if self.from > 0
+            && history.keys().len() == 1
             && let Some(rotation) = &record.key
-            && rotation.previous.0 != *history.newest().public()
-            && let Ok(first) = LedgerKey::new(record.ledger.clone(), rotation.previous.0)
+            && let Some(key) =
+                self.options.keys.iter().find(|key| *key.public() == rotation.previous.0)
         {
-            *history = KeyHistory::new(first);
+            *history = KeyHistory::within(key.clone());
         }
         if let Err(error) = history.follow(record) {
             self.find(Finding::at(error.seq, error));
