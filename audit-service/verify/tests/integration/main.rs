@@ -1,1 +1,11 @@
 //! Tests of what proves a ledger intact.
+#![allow(clippy::unwrap_used)]
+
+mod cosignatures;
+mod given;
+mod key_history;
+mod keys;
+mod notes;
+mod proof_files;
+mod published;
+mod tiles;
