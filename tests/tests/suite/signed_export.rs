@@ -96,9 +96,8 @@ fn proposal(seq: u64) -> Proposal {
         ..plain(kind)
     };
     let tested = |version| Proposal { object: test, ..event(RecordType::TestRecorded, version) };
-    let read = |version| {
-        Proposal { stream, version: Some(version), ..plain(RecordType::PatientRead) }
-    };
+    let read =
+        |version| Proposal { stream, version: Some(version), ..plain(RecordType::PatientRead) };
     match seq % 8 {
         0 => event(RecordType::PatientRegistered, 1),
         1 => read(1),

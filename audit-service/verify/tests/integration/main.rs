@@ -3,9 +3,10 @@
 
 mod cosignatures;
 mod given;
-mod key_history;
+
 mod keys;
 mod notes;
 mod proof_files;
 mod published;
+mod rotations;
 mod tiles;
