@@ -164,7 +164,7 @@ fn the_script_refuses_other_keys_and_checkpoints() {
     refused(&lines, &note, &stranger.public().to_string(), unsigned);
     // A whole ledger rewritten and signed by somebody else.
     refused(&lines, &sign(&stranger, &lines), &vkey, unsigned);
-    let damaged = vkey.replace("+", "+0");
+    let damaged = vkey.replace('+', "+0");
     let (code, said) = verdict(&lines, &note, &damaged);
     assert_eq!(code, Some(1), "{said}");
     let older = sign(&secret(1), &lines[..60]);
@@ -204,4 +204,25 @@ fn one_link_is_checked_with_sha256sum_as_the_docs_say() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let prev = Record::parse(&lines[42]).unwrap().prev.to_string();
     assert_eq!(said.matches(&prev).count(), 2, "{said}");
+}
+
+/// What the threat list of the docs names as the test that shows it is there.
+#[test]
+fn every_test_that_the_docs_name_exists() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let folders = [
+        ("suite", "tests/tests/suite"),
+        ("audit", "audit-service/tests/integration"),
+        ("verify", "audit-service/verify/tests/integration"),
+        ("domain", "domain/tests/integration"),
+    ];
+    let named: Vec<_> = DOCS.split('`').filter_map(|word| word.split_once(".rs::")).collect();
+    assert!(named.len() > 40, "{}", named.len());
+    for (file, function) in named {
+        let (short, rest) = file.split_once('/').unwrap();
+        let folder = folders.iter().find(|(name, _)| *name == short).unwrap().1;
+        let path = root.join(folder).join(format!("{rest}.rs"));
+        let source = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{file}.rs"));
+        assert!(source.contains(&format!("fn {function}(")), "{file}.rs::{function}");
+    }
 }
