@@ -7,7 +7,7 @@ use audit_fuzz::{
     RECORDS, fixed_ledger,
     ledger::{Ledger, entries},
     ledger_key, ledger_secret, origin, resumed, seal_key,
-    store::encode,
+    store::{decode, encode},
     witness_key, witness_secret,
 };
 use audit_verify::{checkpoint::TreeHead, proof_file::ProofFile};
@@ -115,6 +115,7 @@ fn proposals() -> Outcomes<Vec<Proposal>> {
 
 fn block(mut ledger: Ledger, proposals: Vec<Proposal>) -> Outcomes<(Vec<String>, Vec<u8>)> {
     let first = ledger.size();
+    let mut before = ledger.clone();
     let (mut lines, mut records) = (Vec::new(), Vec::new());
     for proposal in proposals {
         let at = Timestamp::from_millis(1_700_000_000_000);
@@ -128,6 +129,8 @@ fn block(mut ledger: Ledger, proposals: Vec<Proposal>) -> Outcomes<(Vec<String>,
     }
     let block = ledger.close_block(first, lines.clone(), entries(&records));
     let document = encode(&block).map_err(|error| error.to_string())?;
+    // A seed that is refused at once leads nowhere.
+    before.fold(&decode(&document)?)?;
     Ok((lines, document.as_bytes().to_vec()))
 }
 

@@ -2,6 +2,7 @@
 #![no_main]
 
 use audit_fuzz::{
+    block::Block,
     ledger::Ledger,
     origin, resumed, seal_key,
     store::{decode, decode_parts, encode},
@@ -17,10 +18,27 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(decode(&again).ok().as_ref(), Some(&block));
 
     let genesis = Ledger::genesis(origin().clone(), seal_key());
-    for mut ledger in [genesis, resumed(block.first)] {
-        if let Ok(records) = ledger.fold(&block) {
-            assert_eq!(records.len(), block.lines.len());
-            assert_eq!(ledger.size(), block.end());
+    for ledger in [genesis, resumed(block.first)] {
+        // As it is, and as somebody with the seal key would have made it of these lines.
+        let made = remade(ledger.clone(), &block);
+        for block in [Some(&block), made.as_ref()].into_iter().flatten() {
+            if let Ok(records) = ledger.clone().fold(block) {
+                assert_eq!(records.len(), block.lines.len());
+                let mut after = ledger.clone();
+                after.fold(block).expect("what folds once folds again");
+                assert_eq!(after.size(), block.end());
+            }
         }
     }
 });
+
+/// The block with the root and the seal that its lines have, if each follows from the one before.
+fn remade(mut ledger: Ledger, block: &Block) -> Option<Block> {
+    let (first, mut link) = (ledger.size(), ledger.link().clone());
+    for line in &block.lines {
+        let record = link.follow(origin(), line).ok()?;
+        ledger.push(&record, line);
+    }
+    let entries = (block.streams.clone(), block.commands.clone());
+    Some(ledger.close_block(first, block.lines.clone(), entries))
+}

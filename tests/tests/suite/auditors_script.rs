@@ -215,6 +215,7 @@ fn every_test_that_the_docs_name_exists() {
         ("audit", "audit-service/tests/integration"),
         ("verify", "audit-service/verify/tests/integration"),
         ("domain", "domain/tests/integration"),
+        ("patient", "patient-service/tests/integration"),
     ];
     let named: Vec<_> = DOCS.split('`').filter_map(|word| word.split_once(".rs::")).collect();
     assert!(named.len() > 40, "{}", named.len());
