@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use domain::{hash::Hash, ids::Name};
-use signed_note::{Note, Signature, Verifier, VerifierList};
+use signed_note::{Note, Signature};
 use tlog_tiles::Checkpoint;
 
 use crate::keys::{Algorithm, KeyError, NoteKey, NoteSecret};
@@ -68,14 +68,18 @@ impl LedgerKey {
     }
 
     /// Verifies a checkpoint and reads it. Signatures of unknown keys are passed over, as the
-    /// format wants it.
+    /// format wants it; each of this key must be genuine.
     pub fn open(&self, note: &str) -> Result<TreeHead, CheckpointError> {
         let note = read_note(note)?;
         let (origin, head) = read_text(&note)?;
         if origin != self.origin.as_str() {
             return Err(CheckpointError::Origin);
         }
-        signatures(&note, PlainVerifier(self.key.clone())).map(|_| head)
+        let verified = |signature: &[u8]| self.key.verifies(note.text(), signature).then_some(());
+        if note.signatures_of(&self.key, verified)?.is_empty() {
+            return Err(CheckpointError::Signature);
+        }
+        Ok(head)
     }
 }
 
@@ -163,38 +167,46 @@ pub(crate) fn signature_line(key: &NoteKey, signature: &[u8]) -> String {
     format!("— {} {}\n", key.name(), STANDARD.encode(bytes))
 }
 
-pub(crate) fn read_note(note: &str) -> Result<Note, CheckpointError> {
-    Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)
+/// A note whose form was checked, and nothing else.
+pub(crate) struct SignedNote<'a> {
+    text: &'a str,
+    signatures: Vec<Signature>,
 }
 
-fn read_text(note: &Note) -> Result<(String, TreeHead), CheckpointError> {
+impl SignedNote<'_> {
+    /// What is signed: the text with its final newline.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// What `verify` makes of each signature of this key. One that is not genuine spoils the note,
+    /// wherever it stands: what a reader believes must not depend on the order of the lines.
+    pub(crate) fn signatures_of<T>(
+        &self,
+        key: &NoteKey,
+        verify: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, CheckpointError> {
+        let id = key.id();
+        let mine = |line: &&Signature| line.id() == id && line.name() == key.name();
+        let verified =
+            |line: &Signature| verify(line.signature()).ok_or(CheckpointError::Signature);
+        self.signatures.iter().filter(mine).map(verified).collect()
+    }
+}
+
+pub(crate) fn read_note(note: &str) -> Result<SignedNote<'_>, CheckpointError> {
+    // Size, characters, and number and form of the signature lines.
+    Note::from_bytes(note.as_bytes()).map_err(|_| CheckpointError::Malformed)?;
+    let blank = note.rfind("\n\n").ok_or(CheckpointError::Malformed)?;
+    let (text, lines) = (&note[..=blank], &note[blank + 2..]);
+    let signature = |line: &str| Signature::from_bytes(line.as_bytes());
+    let signatures = lines.lines().map(signature).collect::<Result<_, _>>();
+    let signatures = signatures.map_err(|_| CheckpointError::Malformed)?;
+    Ok(SignedNote { text, signatures })
+}
+
+pub(crate) fn read_text(note: &SignedNote<'_>) -> Result<(String, TreeHead), CheckpointError> {
     let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|_| CheckpointError::Malformed)?;
     let head = TreeHead { size: checkpoint.size(), root: Hash(checkpoint.hash().0) };
     Ok((checkpoint.origin().to_owned(), head))
-}
-
-/// The signatures of one key on a note: valid ones, and at least one.
-pub(crate) fn signatures(
-    note: &Note,
-    key: impl Verifier + 'static,
-) -> Result<Vec<Signature>, CheckpointError> {
-    let known = VerifierList::new(vec![Box::new(key)]);
-    let (genuine, _) = note.verify(&known).map_err(|_| CheckpointError::Signature)?;
-    Ok(genuine)
-}
-
-struct PlainVerifier(NoteKey);
-
-impl Verifier for PlainVerifier {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn key_id(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.0.verifies(message, signature)
-    }
 }

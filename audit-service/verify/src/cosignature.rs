@@ -2,11 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-use signed_note::Verifier;
 use zeroize::Zeroizing;
 
 use crate::{
-    checkpoint::{CheckpointError, read_note, signature_line, signatures},
+    checkpoint::{CheckpointError, read_note, read_text, signature_line},
     keys::{Algorithm, KeyError, NoteKey, NoteSecret},
 };
 
@@ -24,23 +23,16 @@ impl WitnessKey {
         self.0.name()
     }
 
-    /// When the witness says that it saw the checkpoint, in seconds since 1970; `None` if it did
-    /// not cosign it. A cosignature that is not genuine is an error. The note's other signatures
-    /// are not looked at.
+    /// When the witness says that it saw the checkpoint, in seconds since 1970, and the last time
+    /// if it says so several times; `None` if it did not cosign it. A cosignature that is not
+    /// genuine is an error. The note's other signatures are not looked at.
     pub fn cosigned_at(&self, note: &str) -> Result<Option<u64>, CheckpointError> {
         let note = read_note(note)?;
-        let id = self.0.id();
-        let mine = |line: &str| {
-            signed_note::Signature::from_bytes(line.as_bytes())
-                .is_ok_and(|signature| signature.id() == id && signature.name() == self.name())
+        let verified = |timestamped: &[u8]| {
+            let (time, signature) = split(timestamped)?;
+            self.0.verifies(&message(time, note.text()), signature).then_some(time)
         };
-        let text = note.to_bytes();
-        let text = std::str::from_utf8(&text).map_err(|_| CheckpointError::Malformed)?;
-        if !text.rsplit("\n\n").next().unwrap_or_default().lines().any(mine) {
-            return Ok(None);
-        }
-        let found = signatures(&note, CosignatureVerifier(self.0.clone()))?;
-        Ok(found.first().and_then(|found| split(found.signature())).map(|(time, _)| time))
+        Ok(note.signatures_of(&self.0, verified)?.into_iter().max())
     }
 }
 
@@ -85,9 +77,13 @@ impl WitnessSecret {
         WitnessKey(self.0.public())
     }
 
-    /// The signature line for a checkpoint's note, at a time in seconds since 1970.
+    /// The signature line for a checkpoint's note, at a time in seconds since 1970. Cosigns
+    /// nothing but checkpoints. Whether this one is genuine is the caller's to know.
     pub fn cosign(&self, note: &str, time: u64) -> Result<String, CheckpointError> {
         let note = read_note(note)?;
+        read_text(&note)?;
+        // The format's last second.
+        let time = time.min(i64::MAX.unsigned_abs());
         let signature = self.0.sign(&message(time, note.text()));
         let timestamped = [time.to_be_bytes().as_slice(), &signature].concat();
         Ok(signature_line(&self.0.public(), &timestamped))
@@ -102,21 +98,4 @@ fn split(timestamped: &[u8]) -> Option<(u64, &[u8])> {
     let (time, signature) = timestamped.split_first_chunk::<8>()?;
     let time = u64::from_be_bytes(*time);
     i64::try_from(time).is_ok().then_some((time, signature))
-}
-
-struct CosignatureVerifier(NoteKey);
-
-impl Verifier for CosignatureVerifier {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn key_id(&self) -> u32 {
-        self.0.id()
-    }
-
-    fn verify(&self, text: &[u8], signature: &[u8]) -> bool {
-        split(signature)
-            .is_some_and(|(time, signature)| self.0.verifies(&message(time, text), signature))
-    }
 }

@@ -48,12 +48,15 @@ pub struct NoteKey {
 }
 
 impl NoteKey {
-    /// Wraps a public key.
+    /// Wraps a public key. One of low order, under which anybody can sign, is none.
     pub fn new(name: &str, algorithm: Algorithm, public: [u8; 32]) -> Result<Self, KeyError> {
         if !signed_note::is_key_name_valid(name) {
             return Err(KeyError::Name);
         }
         let key = VerifyingKey::from_bytes(&public).map_err(|_| KeyError::Public)?;
+        if key.is_weak() {
+            return Err(KeyError::Public);
+        }
         Ok(Self { name: name.to_owned(), algorithm, key })
     }
 

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use tlog_tiles::Tile;
-
 /// Hashes or entries of a full tile.
 pub const TILE_WIDTH: u64 = 256;
 
@@ -59,25 +57,45 @@ impl TilePath {
         holds.then_some((Self { kind, index: tile, width }, place))
     }
 
-    /// Reads what follows `tile/`: `0/x001/234`, `1/067.p/5`, `entries/000.p/17`.
+    /// Reads what follows `tile/`: `0/x001/234`, `1/067.p/5`, `entries/000.p/17`. A tile has one
+    /// path. One that no tree of less than 2^64 records has is refused.
     pub fn parse(path: &str) -> Result<Self, NotATile> {
-        let path = match path.strip_prefix("entries/") {
-            Some(rest) => format!("tile/8/data/{rest}"),
-            None if path.starts_with("data/") => return Err(NotATile),
-            None => format!("tile/8/{path}"),
+        Self::read(path)
+            .filter(|tile| tile.to_string().strip_prefix("tile/") == Some(path))
+            .filter(|tile| tile.smallest_tree().is_some())
+            .ok_or(NotATile)
+    }
+
+    /// Reads any spelling: whether it is the one of the tile is compared afterwards.
+    fn read(path: &str) -> Option<Self> {
+        let (kind, place) = path.split_once('/')?;
+        let kind = match kind {
+            "entries" => TileKind::Entries,
+            level => TileKind::Hashes { level: level.parse().ok()? },
         };
-        let tile = Tile::from_path(&path).map_err(|_| NotATile)?;
-        let kind = if tile.is_data() {
-            TileKind::Entries
-        } else {
-            TileKind::Hashes { level: tile.level() }
+        let (groups, width) = match place.split_once(".p/") {
+            Some((groups, width)) => (groups, width.parse().ok()?),
+            None => (place, TILE_WIDTH),
         };
-        let width = u64::from(tile.width());
-        let levels = 64 / TILE_HEIGHT;
-        if width == 0 || matches!(kind, TileKind::Hashes { level } if level >= levels) {
-            return Err(NotATile);
+        let mut index: u64 = 0;
+        for group in groups.split('/') {
+            let digits = group.strip_prefix('x').unwrap_or(group).parse::<u16>().ok()?;
+            index = index.checked_mul(1_000)?.checked_add(digits.into())?;
         }
-        Ok(Self { kind, index: tile.level_index(), width })
+        Some(Self { kind, index, width })
+    }
+
+    /// Records of the smallest tree that has this tile in this width. `None` if there is none.
+    fn smallest_tree(&self) -> Option<u64> {
+        let level = match self.kind {
+            TileKind::Hashes { level } => level,
+            TileKind::Entries => 0,
+        };
+        if !(1..=TILE_WIDTH).contains(&self.width) || level >= 64 / TILE_HEIGHT {
+            return None;
+        }
+        let nodes = self.index.checked_mul(TILE_WIDTH)?.checked_add(self.width)?;
+        nodes.checked_mul(1 << (level * TILE_HEIGHT))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests across crates, in one binary: adapters against real stores, and the whole system.
 #![allow(clippy::unwrap_used)]
 
+mod auditors_script;
 mod bad_input;
 mod cohort;
 mod docs_page;
@@ -22,4 +23,5 @@ mod projection_store;
 mod scenario;
 mod sealing;
 mod secrecy;
+mod signed_export;
 mod tamper;

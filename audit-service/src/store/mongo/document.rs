@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
+use bson::{Binary, RawDocument, RawDocumentBuf, spec::BinarySubtype};
 use domain::{
     hash::Hash,
     ids::{MAX_SAFE_INTEGER, Mac, Stream},
 };
-use mongodb::bson::{self, Binary, RawDocument, RawDocumentBuf, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -79,7 +79,7 @@ async fn change(
         update(&other, row);
         let what = format!("{column} of row {row} of {table}");
         // Where a line names its own place, that is the first bad one; its lookups are the block's.
-        let from = if column == "line" { first.saturating_sub(1) } else { first };
+        let from = if column == "line" { (first - 1).max(0) } else { first };
         saved.expect_found(unsigned(from), unsigned(end), &what).await;
         let at = if let (true, Value::Integer(at)) = (column == key, &other) { *at } else { row };
         update(&value, at);
