@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
 fn remade(mut ledger: Ledger, block: &Block) -> Option<Block> {
     let (first, mut link) = (ledger.size(), ledger.link().clone());
     for line in &block.lines {
-        let record = link.follow(origin(), line).ok()?;
+        let record = link.follow(ledger_key().origin(), line).ok()?;
         ledger.push(&record, line);
     }
     let entries = (block.streams.clone(), block.commands.clone());

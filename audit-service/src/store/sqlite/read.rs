@@ -189,20 +189,29 @@ fn read_block(connection: &Connection, extent: &Extent) -> Result<Block, StoreEr
 /// The records of one block; as many as the block says.
 fn records(connection: &Connection, extent: &Extent) -> Result<Vec<StoredRecord>, StoreError> {
     let first = extent.first;
-    let select = "SELECT line, stream, version, command FROM records
+    let select = "SELECT line, stream, version, command, seq FROM records
         WHERE seq >= ?1 AND seq < ?1 + ?2 ORDER BY seq";
     let mut select = connection.prepare_cached(select).map_err(failed(first))?;
     let read = |row: &Row<'_>| {
         let (stream, version): (Option<String>, Option<i64>) = (row.get(1)?, row.get(2)?);
         let stream = stream.map(|stream| (stream, version.unwrap_or_default()));
-        Ok(StoredRecord { line: row.get(0)?, stream, command: row.get(3)? })
+        let record = StoredRecord { line: row.get(0)?, stream, command: row.get(3)? };
+        Ok((row.get::<_, i64>(4)?, record))
     };
     let records = select.query_map(params![first.cast_signed(), extent.count], read);
     let records: Vec<_> = records.and_then(Iterator::collect).map_err(failed(first))?;
-    if records.len() == extent.count as usize {
-        Ok(records)
+    let mut found = Vec::with_capacity(records.len());
+    for (place, (seq, record)) in (first..).zip(records) {
+        if seq != place.cast_signed() {
+            return Err(malformed(place, "a record of the block is missing"));
+        }
+        found.push(record);
+    }
+    if found.len() == extent.count as usize {
+        Ok(found)
     } else {
-        Err(malformed(first, "it lacks some of its records"))
+        let place = first + found.len() as u64;
+        Err(malformed(place, "a record of the block is missing"))
     }
 }
 
