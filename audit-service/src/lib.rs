@@ -37,5 +37,9 @@ pub mod roles;
 pub mod routes;
 mod run;
 
+pub mod anchor;
+pub mod outside;
+pub mod witness;
+
 pub use run::{RunError, run};
 pub use service::{AuditLedger, OpenError, Parts};

@@ -7,6 +7,7 @@ use audit_service::{
     admit::admit,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
     clock::Clock,
+    outside::Outside,
     queue::Admitted,
     roles::Role,
     seal::SealKey,
@@ -127,6 +128,7 @@ impl Machine {
             seal_key: SealKey::new(SEAL_KEY),
             checkpoint_file: self.checkpoint_file(),
             clock: system_clock(),
+            outside: Outside::default(),
         }
     }
 
