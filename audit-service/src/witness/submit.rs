@@ -36,7 +36,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_TRIES: usize = 3;
 
 /// Rounds in a row in which another replica may have been faster: about a minute.
-const MAX_AHEAD: u32 = 5;
+const MAX_AHEAD: u32 = 20;
 
 /// Collects cosignatures for the ledger's checkpoints.
 pub struct Submitter {
@@ -56,6 +56,8 @@ struct Witness {
     /// Size of the last checkpoint that it cosigned for this process.
     cosigned: u64,
     failures: u32,
+    /// Rounds in a row in which it had seen more than this process.
+    ahead: u32,
     not_before: Instant,
     outage: Outage,
 }
@@ -87,6 +89,7 @@ impl Submitter {
             has: 0,
             cosigned: 0,
             failures: 0,
+            ahead: 0,
             not_before: now,
             outage: Outage::default(),
         };
@@ -194,7 +197,7 @@ impl Witness {
 
     fn succeeded(&mut self, size: u64) {
         self.cosigned = size;
-        self.failures = 0;
+        (self.failures, self.ahead) = (0, 0);
         self.not_before = Instant::now();
         if self.outage.ends() {
             tracing::info!(witness = self.spec.name(), size, "the witness cosigns again");
@@ -207,9 +210,14 @@ impl Witness {
         let has = self.has;
         // Asked for again, so that a false size does not end all submissions.
         self.has = 0;
+        self.ahead = self.ahead.saturating_add(1);
+        if self.ahead <= MAX_AHEAD {
+            self.not_before = Instant::now() + FIRST_BACKOFF;
+            return;
+        }
         self.back_off();
         let reason = "the witness has seen a larger ledger than this process";
-        if self.failures > MAX_AHEAD && self.outage.begins(reason) {
+        if self.outage.begins(reason) {
             tracing::error!(witness = self.spec.name(), size, has, "{reason}, for a while now");
         }
     }

@@ -19,3 +19,6 @@ mod privacy;
 mod replicas;
 mod server;
 mod start;
+mod witness_fixture;
+mod witness_protocol;
+mod witness_submission;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_service::store::memory::MemoryLedger;
+use audit_service::{Parts, outside::Outside, store::memory::MemoryLedger};
 use domain::record::Record;
 use http::HeaderMap;
 use runtime::{
@@ -80,12 +80,18 @@ impl Server {
     }
 
     pub(crate) async fn start_on(store: &MemoryLedger) -> Self {
+        Self::start_with(store, Outside::default()).await
+    }
+
+    /// One with witnesses and anchors.
+    pub(crate) async fn start_with(store: &MemoryLedger, outside: Outside) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let machine = Machine::new();
         let callers = CALLERS.map(|caller| (caller, Secret::new(key(caller))));
-        let (parts, stop) = (machine.parts(store.clone()), shutdown.clone());
+        let parts = Parts { outside, ..machine.parts(store.clone()) };
+        let stop = shutdown.clone();
         let task = tokio::spawn(async move {
             let callers = Callers::from_keys(callers).unwrap();
             let parts = async { Ok(parts) };

@@ -30,7 +30,7 @@ pub(super) fn parse(xml: &[u8]) -> Option<Page> {
             Event::End(_) => {
                 let names: Vec<&str> = path.iter().map(String::as_str).collect();
                 match names.as_slice() {
-                    ["EnumerationResults", "Blobs", "Blo", "Name"] => {
+                    ["EnumerationResults", "Blobs", "Blob", "Name"] => {
                         page.names.push(std::mem::take(&mut text));
                     }
                     ["EnumerationResults", "NextMarker"] => page.next = std::mem::take(&mut text),
