@@ -120,13 +120,16 @@ impl Outside {
     ) -> Arc<CosignedBook> {
         let Self { witnesses, anchors, anchor_every } = self;
         let book = Arc::new(CosignedBook::default());
-        if !witnesses.is_empty() {
+        let witnessed = !witnesses.is_empty();
+        if witnessed {
             let (head, notary) = (head.clone(), notary.clone());
             tasks.spawn(Submitter::new(head, notary, prover, book.clone(), witnesses).run());
         }
         if !anchors.is_empty() {
             let (head, notary) = (head.clone(), notary.clone());
-            tasks.spawn(Keeper::new(head, notary, book.clone(), anchors, anchor_every).run());
+            let book = book.clone();
+            let keeper = Keeper::new(head, notary, book, anchors, anchor_every, witnessed);
+            tasks.spawn(keeper.run());
         }
         book
     }

@@ -20,6 +20,10 @@ const LAST: Duration = Duration::from_secs(10);
 /// How long one anchor may take for one checkpoint.
 const KEEP_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// How long a checkpoint's cosignatures are waited for: longer than witnesses take that answer.
+const COSIGNED_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// Anchors the ledger's checkpoints.
 pub struct Keeper {
     head: watch::Receiver<Head>,
@@ -27,6 +31,8 @@ pub struct Keeper {
     book: Arc<CosignedBook>,
     anchors: Vec<Kept>,
     every: Duration,
+    /// Whether there are witnesses.
+    witnessed: bool,
 }
 
 struct Kept {
@@ -48,16 +54,19 @@ enum KeepError {
 }
 
 impl Keeper {
-    /// A keeper that writes to these anchors, named for the log, as often as this.
+    /// A keeper that writes to these anchors, named for the log, as often as this; `witnessed`
+    /// says whether cosignatures are to be expected.
     pub fn new(
         head: watch::Receiver<Head>,
         notary: Arc<Notary>,
         book: Arc<CosignedBook>,
         anchors: Vec<(String, Arc<dyn Anchor>)>,
         every: Duration,
+        witnessed: bool,
     ) -> Self {
         let kept = |(location, anchor)| Kept { location, anchor, size: 0, outage: <_>::default() };
-        Self { head, notary, book, anchors: anchors.into_iter().map(kept).collect(), every }
+        let anchors = anchors.into_iter().map(kept).collect();
+        Self { head, notary, book, anchors, every, witnessed }
     }
 
     /// Anchors what is new until the appender is gone, and the last head then.
@@ -71,15 +80,36 @@ impl Keeper {
                 () = tokio::time::sleep_until(next) => {}
             }
             next = Instant::now() + self.every;
-            let cosigned = self.book.newest();
+            let anchoring = async {
+                let cosigned = self.cosigned().await;
+                self.round(cosigned).await;
+            };
             tokio::select! {
                 _ = stopping.wait_for(|_| false) => break,
-                () = self.round(cosigned) => {}
+                () = anchoring => {}
             }
         }
         if tokio::time::timeout(LAST, self.round(None)).await.is_err() {
             tracing::warn!("not every anchor has the last checkpoint: the process goes down");
         }
+    }
+
+    /// The newest cosigned checkpoint; waits a little for one that is new to all
+    /// anchors.
+    async fn cosigned(&self) -> Option<(u64, String)> {
+        let kept = self.anchors.iter().map(|kept| kept.size).max().unwrap_or_default();
+        if !self.witnessed || self.head.borrow().size <= kept {
+            return self.book.newest();
+        }
+        let looking = async {
+            loop {
+                match self.book.newest() {
+                    Some(newest) if newest.0 > kept => return newest,
+                    _ => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        tokio::time::timeout(COSIGNED_WITHIN, looking).await.ok()
     }
 
     /// Brings each anchor up to a cosigned checkpoint, or to the head where that is nothing new.

@@ -212,7 +212,6 @@ impl Witness {
         self.has = 0;
         self.ahead = self.ahead.saturating_add(1);
         if self.ahead <= MAX_AHEAD {
-            self.not_before = Instant::now() + FIRST_BACKOFF;
             return;
         }
         self.back_off();

@@ -4,11 +4,13 @@
 mod chain;
 mod fixture;
 
+mod anchors;
 mod api_append;
 mod api_external;
 mod api_read;
 mod api_roles;
 mod audit_client;
+mod blob_store;
 mod clock;
 mod faults;
 mod forged;
@@ -19,6 +21,7 @@ mod privacy;
 mod replicas;
 mod server;
 mod start;
+mod witness_args;
 mod witness_fixture;
 mod witness_protocol;
 mod witness_submission;
