@@ -33,6 +33,14 @@ pub struct OutsideArgs {
     /// A witness that cosigns checkpoints: URL,VKEY; may be given several times.
     #[arg(long = "witness", env = "VITALOG_WITNESSES", value_delimiter = ' ')]
     pub witnesses: Vec<WitnessSpec>,
+    /// Seconds between checkpoints that are submitted to witnesses.
+    #[arg(
+        long,
+        env = "VITALOG_WITNESS_EVERY",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
+    pub witness_every: u64,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub anchors: AnchorArgs,
@@ -63,6 +71,8 @@ pub struct AnchorArgs {
 pub struct Outside {
     /// Who cosigns.
     pub witnesses: Vec<WitnessSpec>,
+    /// Between checkpoints that are submitted to witnesses.
+    pub witness_every: Duration,
     /// Where checkpoints are kept, each with a name for the log.
     pub anchors: Vec<(String, Arc<dyn Anchor>)>,
     /// Between checkpoints that are anchored.
@@ -74,6 +84,7 @@ impl OutsideArgs {
     pub fn outside(&self, clock: &Clock) -> Outside {
         Outside {
             witnesses: self.witnesses.clone(),
+            witness_every: Duration::from_secs(self.witness_every),
             anchors: self.anchors.open(clock),
             anchor_every: Duration::from_secs(self.anchor_every),
         }
@@ -118,12 +129,14 @@ impl Outside {
         prover: Arc<dyn ConsistencyProver>,
         tasks: &TaskTracker,
     ) -> Arc<CosignedBook> {
-        let Self { witnesses, anchors, anchor_every } = self;
+        let Self { witnesses, witness_every, anchors, anchor_every } = self;
         let book = Arc::new(CosignedBook::default());
         let witnessed = !witnesses.is_empty();
         if witnessed {
             let (head, notary) = (head.clone(), notary.clone());
-            tasks.spawn(Submitter::new(head, notary, prover, book.clone(), witnesses).run());
+            let book = book.clone();
+            let submitter = Submitter::new(head, notary, prover, book, witnesses, witness_every);
+            tasks.spawn(submitter.run());
         }
         if !anchors.is_empty() {
             let (head, notary) = (head.clone(), notary.clone());

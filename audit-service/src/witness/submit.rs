@@ -21,8 +21,8 @@ use crate::{
     outside::outage::Outage,
 };
 
-/// Between the end of a round and the next one.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Between the end of a round and the next one at least, whatever the setting.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a witness that failed is left alone: doubled with each failure in a row.
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(15);
 /// witness has, and another replica may be faster once.
 const MAX_TRIES: usize = 3;
 
-/// Rounds in a row in which another replica may have been faster: about a minute.
+/// Rounds in a row in which another replica may have been faster.
 const MAX_AHEAD: u32 = 20;
 
 /// Collects cosignatures for the ledger's checkpoints.
@@ -46,6 +46,7 @@ pub struct Submitter {
     book: Arc<CosignedBook>,
     http: reqwest::Client,
     witnesses: Vec<Witness>,
+    pause: Duration,
 }
 
 struct Witness {
@@ -74,13 +75,14 @@ enum RoundError {
 }
 
 impl Submitter {
-    /// A submitter to these witnesses.
+    /// A submitter to these witnesses, with this pause between two rounds.
     pub fn new(
         head: watch::Receiver<Head>,
         notary: Arc<Notary>,
         prover: Arc<dyn ConsistencyProver>,
         book: Arc<CosignedBook>,
         witnesses: Vec<WitnessSpec>,
+        pause: Duration,
     ) -> Self {
         let now = Instant::now();
         let witness = |(place, spec)| Witness {
@@ -95,7 +97,7 @@ impl Submitter {
         };
         let witnesses = witnesses.into_iter().enumerate().map(witness).collect();
         let http = runtime::client::internal_client();
-        Self { head, notary, prover, book, http, witnesses }
+        Self { head, notary, prover, book, http, witnesses, pause: pause.max(LEAST_PAUSE) }
     }
 
     /// Submits what is new until the appender is gone.
@@ -125,7 +127,7 @@ impl Submitter {
                     }
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.pause).await;
             self.until_due().await;
         }
     }

@@ -79,10 +79,15 @@ async fn a_directory_keeps_what_every_anchor_must() {
 #[tokio::test]
 async fn a_container_keeps_what_every_anchor_must() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, anchor) = blob_anchor(&folder).await;
-    store.put("other/00000000000000000003.checkpoint", "of another ledger");
-    store.put("test-ledger/notes & so on", "something else");
-    check(&anchor).await;
+    for policy in [true, false] {
+        let (store, anchor) = blob_anchor(&folder).await;
+        if !policy {
+            store.without_policy();
+        }
+        store.put("other/00000000000000000003.checkpoint", "of another ledger");
+        store.put("test-ledger/notes & so on", "something else");
+        check(&anchor).await;
+    }
 }
 
 #[tokio::test]

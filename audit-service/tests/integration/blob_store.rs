@@ -1,5 +1,5 @@
 //! A server that speaks the Blob service's protocol as far as anchors use it, with what goes
-//! wrong on demand. Its containers have an immutability policy.
+//! wrong on demand. The container has an immutability policy unless it is taken away.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,6 +37,7 @@ struct Inner {
     troubles: VecDeque<(u16, &'static str, Option<u32>)>,
     /// Whether the next upload is stored although the answer is an error.
     lose_answer: bool,
+    without_policy: bool,
     /// Names of one page.
     page: usize,
     requests: Vec<String>,
@@ -67,6 +68,10 @@ impl BlobStore {
 
     pub(crate) fn answer_conflicts_with(&self, status: u16, code: &'static str) {
         self.lock().conflict = Some((StatusCode::from_u16(status).unwrap(), code));
+    }
+
+    pub(crate) fn without_policy(&self) {
+        self.lock().without_policy = true;
     }
 
     pub(crate) fn put(&self, name: &str, content: impl Into<Vec<u8>>) {
@@ -161,8 +166,8 @@ impl Inner {
         if let Some((status, code)) = self.conflict.filter(|_| self.blobs.contains_key(name)) {
             return error(status.as_u16(), code);
         }
-        if self.blobs.contains_key(name) {
-            let conditional = header("if-none-match") == Some("*");
+        let conditional = header("if-none-match") == Some("*");
+        if self.blobs.contains_key(name) && (conditional || !self.without_policy) {
             let code = if conditional { "BlobAlreadyExists" } else { "BlobImmutableDueToPolicy" };
             return error(409, code);
         }

@@ -109,7 +109,7 @@ fn the_service_takes_witnesses_and_anchors() {
     let outside = format!(
         "--witness https://w.example,{key} --witness http://127.0.0.1:7074,{key} \
          --anchor dir:/var/anchor --anchor azblob:https://a.blob.core.windows.net/ledger \
-         --anchor-sas file:/sas --anchor-every 5"
+         --anchor-sas file:/sas --anchor-every 5 --witness-every 7"
     );
     let parse = |options: &str| {
         let text = format!("audit-service {required} {options}");
@@ -121,10 +121,12 @@ fn the_service_takes_witnesses_and_anchors() {
     let clock = audit_service::service::system_clock();
     let outside = parse(&outside).unwrap().outside(&clock);
     assert_eq!((outside.witnesses.len(), outside.anchors.len()), (2, 2));
-    assert_eq!(outside.anchor_every, Duration::from_secs(5));
+    let (witness_every, anchor_every) = (outside.witness_every, outside.anchor_every);
+    assert_eq!((witness_every, anchor_every), (Duration::from_secs(7), Duration::from_secs(5)));
     let default = parse("").unwrap().outside(&clock);
     assert!(default.witnesses.is_empty() && default.anchors.is_empty());
-    assert_eq!(default.anchor_every, Duration::from_mins(1));
+    let (witness_every, anchor_every) = (default.witness_every, default.anchor_every);
+    assert_eq!((witness_every, anchor_every), (Duration::from_secs(2), Duration::from_mins(1)));
     for wrong in ["--witness x", "--anchor /var", "--anchor-every 0", "--anchor-sas canary"] {
         assert!(parse(wrong).is_none(), "{wrong}");
     }

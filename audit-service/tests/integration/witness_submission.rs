@@ -26,7 +26,7 @@ use crate::{
 const PROMPTLY: Duration = Duration::from_secs(2);
 
 fn with(witnesses: Vec<WitnessSpec>) -> Outside {
-    Outside { witnesses, ..Outside::default() }
+    Outside { witnesses, witness_every: Duration::from_millis(50), ..Outside::default() }
 }
 
 async fn append(server: &Server, of: u64) {
