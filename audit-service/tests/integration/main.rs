@@ -23,5 +23,6 @@ mod server;
 mod start;
 mod witness_args;
 mod witness_fixture;
+mod witness_process;
 mod witness_protocol;
 mod witness_submission;
