@@ -41,8 +41,8 @@ pub struct OutsideArgs {
         value_parser = clap::value_parser!(u64).range(1..=3_600)
     )]
     pub witness_every: u64,
+    /// Where anchors are.
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub anchors: AnchorArgs,
     /// Seconds between checkpoints that are anchored.
     #[arg(
