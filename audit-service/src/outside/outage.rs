@@ -21,3 +21,20 @@ impl Outage {
         self.told.take().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_is_told_once_and_its_end_once() {
+        let mut outage = Outage::default();
+        assert!(!outage.ends());
+        assert!(outage.begins("down"));
+        assert!(!outage.begins("down"));
+        assert!(outage.begins("lying"));
+        assert!(outage.ends());
+        assert!(!outage.ends());
+        assert!(outage.begins("lying"));
+    }
+}

@@ -63,3 +63,32 @@ fn write(path: &Path, note: &str) -> io::Result<()> {
     file.write_all(note.as_bytes())?;
     file.sync_all()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use domain::hash::Hash;
+
+    use super::*;
+
+    fn keep_one(folder: &Path, kind: Contradiction, size: u64) -> Option<PathBuf> {
+        let head = TreeHead { size, root: Hash::ZERO };
+        keep(folder, kind, &"ledger".parse().unwrap(), head, "sent", "seen").unwrap()
+    }
+
+    #[test]
+    fn both_notes_are_kept_once_and_no_kind_takes_the_room_of_the_other() {
+        use Contradiction::{Fork, Unproven};
+        let folder = tempfile::tempdir().unwrap();
+        let path = keep_one(folder.path(), Unproven, 1).unwrap();
+        let seen = path.to_str().unwrap().replace(".offending.", ".held.");
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!((read(&path), read(Path::new(&seen))), ("sent".into(), "seen".into()));
+        for number in 1..2 * MAX_FILES {
+            fs::write(path.with_file_name(number.to_string()), "").unwrap();
+        }
+        assert_eq!(keep_one(folder.path(), Unproven, 1), Some(path));
+        assert_eq!(keep_one(folder.path(), Unproven, 2), None);
+        assert!(keep_one(folder.path(), Fork, 2).is_some());
+    }
+}
