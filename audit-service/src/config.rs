@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, new_signing_key},
+    outside::OutsideArgs,
     rotate_key::RotateKeyArgs,
     seal::SealKey,
     service::{Parts, system_clock},
@@ -84,6 +85,9 @@ pub struct ServeArgs {
     /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated.
     #[arg(long = "caller", env = "VITALOG_AUDIT_CALLERS", value_delimiter = ' ', required = true)]
     pub callers: Vec<CallerSpec>,
+    /// Witnesses and anchors.
+    #[command(flatten)]
+    pub outside: OutsideArgs,
 }
 
 /// Options of `keygen`.
@@ -140,12 +144,14 @@ impl ServeArgs {
         let options = MongoOptions { cosmos_consistency: self.cosmos_consistency };
         let store =
             open_store(&self.store, &self.database_prefix, options, readiness, shutdown).await?;
+        let clock = system_clock();
         Ok(Parts {
+            outside: self.outside.outside(&clock),
             store,
             signer,
             seal_key,
             checkpoint_file: CheckpointFile::new(&self.checkpoint_file),
-            clock: system_clock(),
+            clock,
         })
     }
 

@@ -40,5 +40,9 @@ pub mod rotate_key;
 pub mod routes;
 mod run;
 
+pub mod anchor;
+pub mod outside;
+pub mod witness;
+
 pub use run::{RunError, run};
 pub use service::{AuditLedger, OpenError, Parts};

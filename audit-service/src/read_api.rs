@@ -136,17 +136,33 @@ pub async fn command(
     Ok(ndjson(format!("{line}\n")))
 }
 
-/// `GET /checkpoint`: the signed checkpoint of the head. Not recorded.
+/// `GET /checkpoint?witnessed=`: the signed checkpoint of the head, or the newest that every
+/// witness cosigned (else the one that most did). Not recorded.
 pub async fn checkpoint(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     may_read(&caller)?;
+    if witnessed(query.as_deref())? {
+        // It was remembered before it was shown to the first witness.
+        let note = state.ledger.witnessed_checkpoint();
+        let note = note.ok_or_else(|| Problem::not_found("no witness has cosigned yet"))?;
+        return Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response());
+    }
     let note = state.ledger.checkpoint().await.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "no checkpoint was given out");
         Problem::unavailable("a checkpoint cannot be remembered now, so none is given out")
     })?;
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], note).into_response())
+}
+
+fn witnessed(query: Option<&str>) -> Result<bool, Problem> {
+    match query.unwrap_or_default() {
+        "" | "witnessed=false" => Ok(false),
+        "witnessed=true" => Ok(true),
+        _ => Err(Problem::bad_request("the query takes witnessed=true or witnessed=false only")),
+    }
 }
 
 /// `GET /key`: the verifier key (C2SP vkey) of the newest checkpoints. Not recorded.

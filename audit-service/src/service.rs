@@ -15,12 +15,14 @@ use crate::{
     key_lookup::{look_up, remembered, require_newest},
     ledger::Ledger,
     notary::Notary,
+    outside::Outside,
     queue::Queue,
     recent::Recent,
     seal::SealKey,
     start::{self, StartError},
     store::{LedgerStore, StoreError},
     tail::TailGuard,
+    witness::{book::CosignedBook, prover::BlockProver},
 };
 
 /// How often the newest checkpoint is written to the checkpoint file.
@@ -38,6 +40,8 @@ pub struct Parts {
     pub checkpoint_file: CheckpointFile,
     /// The time.
     pub clock: Clock,
+    /// Witnesses and anchors.
+    pub outside: Outside,
 }
 
 /// A handle to the running ledger; clones share it.
@@ -50,6 +54,7 @@ pub struct AuditLedger {
     /// Where blocks are kept, for readers.
     pub store: Arc<dyn LedgerStore>,
     notary: Arc<Notary>,
+    cosigned: Arc<CosignedBook>,
 }
 
 /// Why a ledger does not start.
@@ -78,7 +83,7 @@ impl AuditLedger {
         abandon: &CancellationToken,
     ) -> Result<Self, OpenError> {
         let component = readiness.component("ledger store");
-        let Parts { store, signer, seal_key, checkpoint_file, clock } = parts;
+        let Parts { store, signer, seal_key, checkpoint_file, clock, outside } = parts;
         let ledger =
             verified(&*store, &signer, Arc::new(seal_key), &checkpoint_file, &component, shutdown)
                 .await?;
@@ -114,7 +119,9 @@ impl AuditLedger {
         tasks.spawn(appender.run(items));
         tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
         tasks.spawn(remember(watcher.clone(), notary.clone()));
-        Ok(Self { queue, head: watcher, store, notary })
+        let prover = Arc::new(BlockProver::new(store.clone()));
+        let cosigned = outside.start(&watcher, &notary, prover, tasks);
+        Ok(Self { queue, head: watcher, store, notary, cosigned })
     }
 
     /// The ledger's origin.
@@ -127,11 +134,17 @@ impl AuditLedger {
         self.notary.keys()
     }
 
-    /// The signed checkpoint of the head. Only durable blocks reach the head, so no signed root
-    /// of a history that never was can exist.
+    /// The signed checkpoint of the head, with the cosignatures that it has. Only durable blocks
+    /// reach the head, so no signed root of a history that never was can exist.
     pub async fn checkpoint(&self) -> Result<String, CheckpointError> {
         let Head { size, root, .. } = *self.head.borrow();
-        self.notary.sign(TreeHead { size, root }).await
+        let note = self.notary.sign(TreeHead { size, root }).await?;
+        Ok(self.cosigned.with_cosignatures(note))
+    }
+
+    /// The newest checkpoint that every witness cosigned, else the one that most did.
+    pub fn witnessed_checkpoint(&self) -> Option<String> {
+        self.cosigned.witnessed()
     }
 }
 

@@ -4,7 +4,9 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use audit_client::AuditClient;
-use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKey, service::system_clock};
+use audit_service::{
+    Parts, checkpoint::CheckpointFile, outside::Outside, seal::SealKey, service::system_clock,
+};
 use domain::time::Timestamp;
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use patient_service::Door;
@@ -73,6 +75,7 @@ pub async fn run(
         seal_key: SealKey::new(*data.seal_key()?.key32()?),
         checkpoint_file: CheckpointFile::new(data.checkpoint_file()),
         clock: system_clock(),
+        outside: Outside::default(),
     };
     let callers =
         callers(&data, &["gateway", "patient-service", "projections", "audit", "external"])?;

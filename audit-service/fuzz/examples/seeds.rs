@@ -123,7 +123,7 @@ fn block(mut ledger: Ledger, proposals: Vec<Proposal>) -> Outcomes<(Vec<String>,
         let record = proposal.into_record(origin().clone(), source, ledger.link(), at);
         record.check()?;
         let line = record.to_line();
-        ledger.push(&record, &line);
+        ledger.push(&record, &line)?;
         records.push(record);
         lines.push(line);
     }

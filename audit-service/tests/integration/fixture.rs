@@ -8,6 +8,7 @@ use audit_service::{
     checkpoint::{CheckpointFile, CheckpointSigner},
     clock::Clock,
     ledger::Ledger,
+    outside::Outside,
     queue::Admitted,
     roles::Role,
     seal::SealKey,
@@ -158,6 +159,7 @@ impl Machine {
             seal_key: SealKey::new(SEAL_KEY),
             checkpoint_file: self.checkpoint_file(),
             clock: system_clock(),
+            outside: Outside::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audit_service::store::memory::MemoryLedger;
+use audit_service::{Parts, outside::Outside, store::memory::MemoryLedger};
 use domain::record::Record;
 use http::HeaderMap;
 use runtime::{
@@ -80,17 +80,27 @@ impl Server {
     }
 
     pub(crate) async fn start_on(store: &MemoryLedger) -> Self {
-        Self::start_with(&[FIRST_KEY], store).await
+        Self::start_as(&[FIRST_KEY], store, Outside::default()).await
     }
 
     /// As [`Server::start_on`], with these signing keys.
     pub(crate) async fn start_with(seeds: &[u8], store: &MemoryLedger) -> Self {
+        Self::start_as(seeds, store, Outside::default()).await
+    }
+
+    /// One with witnesses and anchors.
+    pub(crate) async fn start_outside(store: &MemoryLedger, outside: Outside) -> Self {
+        Self::start_as(&[FIRST_KEY], store, outside).await
+    }
+
+    async fn start_as(seeds: &[u8], store: &MemoryLedger, outside: Outside) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let machine = Machine::new();
         let callers = CALLERS.map(|caller| (caller, Secret::new(key(caller))));
-        let (parts, stop) = (machine.parts_with(seeds, store.clone()), shutdown.clone());
+        let parts = Parts { outside, ..machine.parts_with(seeds, store.clone()) };
+        let stop = shutdown.clone();
         let task = tokio::spawn(async move {
             let callers = Callers::from_keys(callers).unwrap();
             let parts = async { Ok(parts) };

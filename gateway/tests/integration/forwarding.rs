@@ -85,6 +85,7 @@ async fn the_ledger_is_read_with_a_key_of_its_own_under_its_own_paths() {
         ("/audit/records/7", "/records/7"),
         ("/audit/records/batch", "/records/batch"),
         ("/audit/checkpoint", "/checkpoint"),
+        ("/audit/checkpoint?witnessed=true", "/checkpoint?witnessed=true"),
         ("/audit/key/?subscription-key=x", "/key"),
     ] {
         let request = door.request(Method::GET, path).header(KEY_HEADER, COMPLIANCE);

@@ -6,6 +6,7 @@ use audit_client::{AuditClient, Options};
 use audit_service::{
     Parts,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
+    outside::Outside,
     seal::SealKey,
     service::system_clock,
     store::memory::MemoryLedger,
@@ -278,6 +279,7 @@ async fn start_audit(address: &str, ledger: &MemoryLedger, directory: &TempDir) 
         seal_key: SealKey::new([2; 32]),
         checkpoint_file: CheckpointFile::new(directory.path().join("checkpoint")),
         clock: system_clock(),
+        outside: Outside::default(),
     };
     let callers = Callers::from_keys([("patient-service", Secret::new(AUDIT_KEY))]).unwrap();
     let shutdown = CancellationToken::new();

@@ -6,6 +6,7 @@ use audit_client::{AuditClient, Options};
 use audit_service::{
     Parts,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
+    outside::Outside,
     seal::SealKey,
     service::system_clock,
     store::{LedgerStore, memory::MemoryLedger, sqlite::SqliteLedger},
@@ -46,6 +47,7 @@ impl Audit {
             seal_key: SealKey::new([4; 32]),
             checkpoint_file: CheckpointFile::new(checkpoint),
             clock: system_clock(),
+            outside: Outside::default(),
         };
         let names = ["patient-service", "projections"];
         let callers = Callers::from_keys(names.map(|name| (name, key(name)))).unwrap();

@@ -1,0 +1,165 @@
+//! The rules of a witness: which checkpoint it cosigns.
+
+use audit_verify::{
+    checkpoint::{LedgerKey, TreeHead, read_unverified},
+    cosignature::WitnessSecret,
+};
+use domain::{
+    hash::Hash,
+    ids::Name,
+    merkle::{ProofError, check_consistency},
+};
+
+use super::{
+    evidence::{self, Contradiction},
+    request::AddCheckpoint,
+    state::{Change, StateError, WitnessState},
+};
+use crate::clock::Clock;
+
+/// A witness: its key, the ledgers that it watches, and what it has seen of them.
+pub struct Cosigner {
+    secret: WitnessSecret,
+    ledgers: Vec<LedgerKey>,
+    state: WitnessState,
+    clock: Clock,
+}
+
+/// Why a checkpoint is not cosigned.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The checkpoint is no signed note of a checkpoint.
+    #[error("the checkpoint cannot be read")]
+    Malformed,
+    /// The old size is larger than the checkpoint.
+    #[error("the old size is larger than the checkpoint")]
+    OldTooLarge,
+    /// No key of this origin is known.
+    #[error("this witness does not know the checkpoint's origin")]
+    UnknownOrigin,
+    /// No known key of the origin signed it.
+    #[error("no key that this witness trusts for the origin signed the checkpoint")]
+    Untrusted,
+    /// The witness has seen another size than the sender believes.
+    #[error("the latest cosigned checkpoint has size {size}")]
+    OtherSize {
+        /// Size of the latest cosigned checkpoint; 0 if there is none.
+        size: u64,
+    },
+    /// The same size as the latest cosigned checkpoint with another root: a fork.
+    #[error("the latest cosigned checkpoint has another root at this size")]
+    Fork,
+    /// The proof does not show that the checkpoint extends the latest cosigned one.
+    #[error("the consistency proof does not verify")]
+    Inconsistent(#[source] ProofError),
+    /// What was seen before cannot be read or replaced.
+    #[error("the witness's state cannot be used")]
+    State(#[from] StateError),
+}
+
+impl Cosigner {
+    /// A witness. Several keys of one origin are all trusted, while the ledger rotates its key.
+    pub fn new(
+        secret: WitnessSecret,
+        ledgers: Vec<LedgerKey>,
+        state: WitnessState,
+        clock: Clock,
+    ) -> Self {
+        Self { secret, ledgers, state, clock }
+    }
+
+    /// Cosigns a checkpoint, remembers it and returns the signature line. Blocks on files.
+    pub fn add(&self, request: &AddCheckpoint) -> Result<String, Refusal> {
+        let (origin, head) = self.open(&request.note)?;
+        if request.old > head.size {
+            return Err(Refusal::OldTooLarge);
+        }
+        self.state.update(&origin, |seen| {
+            let (latest, seen) = self.latest(&origin, seen)?;
+            let contradicts = head.size == latest.size && head.root != latest.root;
+            if contradicts {
+                self.keep_evidence(Contradiction::Fork, &origin, head, request, seen);
+            }
+            if request.old != latest.size {
+                return Err(Refusal::OtherSize { size: latest.size });
+            }
+            if contradicts {
+                return Err(Refusal::Fork);
+            }
+            let (old, new) = ((latest.size, latest.root), (head.size, head.root));
+            if let Err(error) = check_consistency(old, new, &request.proof) {
+                self.keep_evidence(Contradiction::Unproven, &origin, head, request, seen);
+                return Err(Refusal::Inconsistent(error));
+            }
+            // Read under the lock: at this time nothing larger has been seen.
+            let seconds = u64::try_from((self.clock)().millis() / 1_000).unwrap_or_default();
+            let line =
+                self.secret.cosign(&request.note, seconds).map_err(|_| Refusal::Malformed)?;
+            let remember = (head.size > latest.size || seen.is_none())
+                .then(|| format!("{}{line}", request.note));
+            Ok(Change { remember, answer: line })
+        })
+    }
+
+    /// Origin and tree head of a note that a trusted key signed.
+    fn open(&self, note: &str) -> Result<(Name, TreeHead), Refusal> {
+        use audit_verify::checkpoint::CheckpointError;
+        let (origin, _) = read_unverified(note).map_err(|error| match error {
+            CheckpointError::Origin => Refusal::UnknownOrigin,
+            CheckpointError::Malformed | CheckpointError::Signature => Refusal::Malformed,
+        })?;
+        let mut keys = self.ledgers.iter().filter(|key| *key.origin() == origin).peekable();
+        if keys.peek().is_none() {
+            return Err(Refusal::UnknownOrigin);
+        }
+        let head = keys.find_map(|key| key.open(note).ok()).ok_or(Refusal::Untrusted)?;
+        Ok((origin, head))
+    }
+
+    /// The remembered checkpoint, verified; the empty tree where there is none.
+    fn latest<'a>(
+        &self,
+        origin: &Name,
+        seen: Option<&'a str>,
+    ) -> Result<(TreeHead, Option<&'a str>), StateError> {
+        let Some(note) = seen else {
+            return Ok((TreeHead { size: 0, root: Hash::of_nothing() }, None));
+        };
+        let damaged = || StateError::Damaged { path: self.state.file(origin) };
+        let (of, head) = read_unverified(note).map_err(|_| damaged())?;
+        // A key of the ledger may have been retired since, and this witness may have a new one.
+        let own = matches!(self.secret.public().cosigned_at(note), Ok(Some(_)));
+        let trusted = own || self.ledgers.iter().any(|key| key.open(note).is_ok());
+        if of == *origin && trusted { Ok((head, seen)) } else { Err(damaged()) }
+    }
+
+    fn keep_evidence(
+        &self,
+        kind: Contradiction,
+        origin: &Name,
+        head: TreeHead,
+        request: &AddCheckpoint,
+        seen: Option<&str>,
+    ) {
+        let TreeHead { size, root } = head;
+        match kind {
+            Contradiction::Fork => tracing::error!(
+                %origin, size, %root,
+                "FORK: the ledger's key signed two roots at one size"
+            ),
+            Contradiction::Unproven => tracing::error!(
+                %origin, size, %root,
+                "a signed checkpoint came without a proof that it extends the one that was cosigned"
+            ),
+        }
+        let seen = seen.unwrap_or_default();
+        match evidence::keep(self.state.folder(), kind, origin, head, &request.note, seen) {
+            Ok(Some(file)) => tracing::error!(file = %file.display(), "evidence was kept"),
+            Ok(None) => tracing::error!("evidence was not kept: there is too much of it already"),
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "evidence could not be kept"
+            ),
+        }
+    }
+}
