@@ -133,6 +133,11 @@ impl Ledger {
         self.frontier.root()
     }
 
+    /// The right edge of the Merkle tree over all records.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
     /// Takes a record that was made for the next place; returns its hash.
     pub fn push(&mut self, record: &Record, line: &str) -> Hash {
         let hash = Hash::of_line(line);

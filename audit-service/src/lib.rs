@@ -13,6 +13,7 @@ pub mod ledger;
 pub mod plan;
 pub mod recent;
 pub mod seal;
+pub mod tiles;
 
 pub mod appender;
 pub mod checkpoint;
@@ -25,6 +26,13 @@ pub mod start;
 mod stop;
 pub mod store;
 pub mod tail;
+
+pub mod block_tree;
+pub mod leaves;
+pub mod proofs;
+pub mod prover;
+pub mod tiler;
+pub mod tree;
 
 pub mod admit;
 pub mod append_api;

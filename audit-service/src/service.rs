@@ -1,10 +1,13 @@
 //! The running service: the appender's task, the remembered checkpoint, and what handlers use.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use domain::{ids::Name, time::Timestamp};
 use runtime::{health::Readiness, retry};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -13,12 +16,15 @@ use crate::{
     clock::{Clock, ClockGuard},
     ledger::Ledger,
     notary::Notary,
+    proofs::Proofs,
+    prover::Prover,
     queue::Queue,
     recent::Recent,
     seal::SealKey,
     start::{self, StartError},
     store::LedgerStore,
     tail::TailGuard,
+    tiler::Tiler,
 };
 
 /// How often the newest checkpoint is written to the checkpoint file.
@@ -47,6 +53,8 @@ pub struct AuditLedger {
     pub head: watch::Receiver<Head>,
     /// Where blocks are kept, for readers.
     pub store: Arc<dyn LedgerStore>,
+    /// Proofs and tiles.
+    pub proofs: Proofs,
     notary: Arc<Notary>,
 }
 
@@ -95,10 +103,17 @@ impl AuditLedger {
         {
             tail.moved_to(&last);
         }
+        let (tree, trees) = watch::channel(ledger.frontier().clone());
+        let (prover, waits) = Prover::new();
+        let (rebuild, asked) = mpsc::channel(1);
+        let tiled = Arc::new(AtomicU64::new(0));
+        let proofs = Proofs::new(store.clone(), trees, tiled.clone(), rebuild);
         let appender = Appender {
             store: store.clone(),
             ledger,
             recent: Recent::default(),
+            tree,
+            prover,
             head,
             tail,
             clock: clock.clone(),
@@ -106,9 +121,12 @@ impl AuditLedger {
             abandon: abandon.clone(),
         };
         tasks.spawn(appender.run(items));
+        tasks.spawn(waits.run(notary.clone()));
+        let (head, again) = (watcher.clone(), 0);
+        tasks.spawn(Tiler { store: store.clone(), head, tiled, rebuild: asked, again }.run());
         tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
         tasks.spawn(remember(watcher.clone(), notary.clone()));
-        Ok(Self { queue, head: watcher, store, notary })
+        Ok(Self { queue, head: watcher, store, proofs, notary })
     }
 
     /// The ledger's origin.
@@ -126,6 +144,11 @@ impl AuditLedger {
     pub async fn checkpoint(&self) -> Result<String, CheckpointError> {
         let Head { size, root, .. } = *self.head.borrow();
         self.notary.sign(TreeHead { size, root }).await
+    }
+
+    /// The signed checkpoint of a tree that was proven to be one of this ledger.
+    pub(crate) async fn sign(&self, proven: TreeHead) -> Result<String, CheckpointError> {
+        self.notary.sign(proven).await
     }
 }
 

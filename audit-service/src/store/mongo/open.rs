@@ -12,7 +12,7 @@ use mongodb::{
     },
 };
 
-use super::indexes;
+use super::{indexes, tiles};
 
 /// The collection of blocks.
 const COLLECTION: &str = "blocks";
@@ -110,7 +110,7 @@ pub(super) async fn open(
     uri: &str,
     database: &str,
     options: MongoOptions,
-) -> Result<(Client, Collection<RawDocumentBuf>), OpenError> {
+) -> Result<(Client, Collection<RawDocumentBuf>, Collection<RawDocumentBuf>), OpenError> {
     let client_options = client_options(uri).await?;
     let hosts = client_options.hosts.clone();
     let client = Client::with_options(client_options).map_err(OpenError::Uri)?;
@@ -126,9 +126,11 @@ pub(super) async fn open(
         )
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
-    let blocks = client.database(database).collection_with_options(COLLECTION, collection_options);
+    let database = client.database(database);
+    let blocks = database.collection_with_options(COLLECTION, collection_options.clone());
+    let tiles = database.collection_with_options(tiles::COLLECTION, collection_options);
     indexes::ensure(&blocks).await?;
-    Ok((client, blocks))
+    Ok((client, blocks, tiles))
 }
 
 async fn client_options(uri: &str) -> Result<ClientOptions, OpenError> {
