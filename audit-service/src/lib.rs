@@ -40,6 +40,7 @@ pub mod config;
 pub mod external_api;
 pub mod ledger_reads;
 mod lines;
+pub mod proof_api;
 pub mod read_api;
 pub mod roles;
 pub mod routes;

@@ -257,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
+        #![proptest_config(ProptestConfig::with_cases(12))]
 
         #[test]
         fn partial_tiles_lead_to_the_tree_and_changed_ones_do_not(

@@ -3,6 +3,7 @@
 
 mod chain;
 mod fixture;
+mod grown;
 
 mod api_append;
 mod api_external;
@@ -16,6 +17,7 @@ mod group_commit;
 mod idempotency;
 mod model;
 mod privacy;
+mod proofs;
 mod replicas;
 mod server;
 mod start;
