@@ -7,8 +7,10 @@ mod grown;
 
 mod api_append;
 mod api_external;
+mod api_proof;
 mod api_read;
 mod api_roles;
+mod append_proofs;
 mod audit_client;
 mod clock;
 mod faults;

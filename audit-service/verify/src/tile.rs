@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use tlog_tiles::Tile;
-
 /// Hashes or entries of a full tile.
 pub const TILE_WIDTH: u64 = 256;
 
@@ -61,23 +59,32 @@ impl TilePath {
 
     /// Reads what follows `tile/`: `0/x001/234`, `1/067.p/5`, `entries/000.p/17`.
     pub fn parse(path: &str) -> Result<Self, NotATile> {
-        let path = match path.strip_prefix("entries/") {
-            Some(rest) => format!("tile/8/data/{rest}"),
-            None if path.starts_with("data/") => return Err(NotATile),
-            None => format!("tile/8/{path}"),
+        let (kind, rest) = match path.strip_prefix("entries/") {
+            Some(rest) => (TileKind::Entries, rest),
+            None => {
+                let (level, rest) = path.split_once('/').ok_or(NotATile)?;
+                let level = level.parse().ok().filter(|level| *level < 64 / TILE_HEIGHT);
+                (TileKind::Hashes { level: level.ok_or(NotATile)? }, rest)
+            }
         };
-        let tile = Tile::from_path(&path).map_err(|_| NotATile)?;
-        let kind = if tile.is_data() {
-            TileKind::Entries
-        } else {
-            TileKind::Hashes { level: tile.level() }
+        let (number, width) = match rest.split_once(".p/") {
+            Some((number, width)) => (number, width.parse().map_err(|_| NotATile)?),
+            None => (rest, TILE_WIDTH),
         };
-        let width = u64::from(tile.width());
-        let levels = 64 / TILE_HEIGHT;
-        if width == 0 || matches!(kind, TileKind::Hashes { level } if level >= levels) {
-            return Err(NotATile);
+        let mut index = 0_u64;
+        for group in number.split('/') {
+            let group = group.strip_prefix('x').unwrap_or(group);
+            let group: u64 = group.parse().map_err(|_| NotATile)?;
+            let shifted = index.checked_mul(1_000).and_then(|index| index.checked_add(group));
+            index = shifted.ok_or(NotATile)?;
         }
-        Ok(Self { kind, index: tile.level_index(), width })
+        let tile = Self { kind, index, width };
+        // A tile has one path: no other zeros, signs or marks.
+        if width > 0 && tile.to_string().strip_prefix("tile/") == Some(path) {
+            Ok(tile)
+        } else {
+            Err(NotATile)
+        }
     }
 }
 
@@ -99,5 +106,80 @@ impl fmt::Display for TilePath {
         }
         write!(f, "{:03}", groups[0])?;
         if self.width < TILE_WIDTH { write!(f, ".p/{}", self.width) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use tlog_tiles::Tile;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_path_of_a_tile_is_refused() {
+        for path in [
+            "",
+            "0",
+            "0/",
+            "0/0",
+            "0/00",
+            "0/0000",
+            "00/000",
+            "+0/000",
+            "8/000",
+            "64/000",
+            "256/000",
+            "0/000.p/0",
+            "0/000.p/256",
+            "0/000.p/07",
+            "0/000.p/",
+            "0/000.p",
+            "0/000.p/+7",
+            "0/000/7",
+            "0/x000/007",
+            "0/001/234",
+            "0/xx001/234",
+            "0/x001/x234",
+            "0/x018/x446/x744/x073/x709/x551/616",
+            "0/-01",
+            "data/000",
+            "entries",
+            "entries/",
+            "entries/7",
+            "/0/000",
+            "0/000/",
+            "0/000.p/1.p/1",
+        ] {
+            assert_eq!(TilePath::parse(path), Err(NotATile), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_those_of_another_implementation(
+            level in 0_u8..8,
+            index in prop_oneof![0_u64..2_000_000, any::<u64>()],
+            width in 1_u32..=256,
+            entries in any::<bool>(),
+        ) {
+            let kind = if entries { TileKind::Entries } else { TileKind::Hashes { level } };
+            let tile = TilePath { kind, index, width: width.into() };
+            let path = tile.to_string();
+            let theirs = Tile::new(8, if entries { 0 } else { level }, index, width, entries);
+            let theirs = theirs.path().replace("tile/8/", "tile/").replace("/data/", "/entries/");
+            prop_assert_eq!(&path, &theirs);
+            prop_assert_eq!(TilePath::parse(path.strip_prefix("tile/").unwrap()), Ok(tile));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(
+            text in prop_oneof![".*", "[0-9x./pentris]{0,40}", "[0-9]{1,3}/(x[0-9]{3}/){0,8}[0-9]{3}(.p/[0-9]{1,3})?"],
+        ) {
+            if let Ok(tile) = TilePath::parse(&text) {
+                prop_assert_eq!(tile.to_string(), format!("tile/{text}"));
+            }
+        }
     }
 }
