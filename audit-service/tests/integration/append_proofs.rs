@@ -37,7 +37,7 @@ async fn every_record_of_a_block_that_asks_is_proven_to_the_blocks_end() {
     let store = MemoryLedger::new();
     let running = Machine::new().open(&store).await;
     for round in 0..40_u64 {
-        let items = (0..round % 9 + 1).map(|n| {
+        let items = (0..=round % 9).map(|n| {
             let proposal = read(n);
             if n % 3 == 1 { proposal } else { proven(proposal) }
         });

@@ -78,7 +78,9 @@ impl Grown {
     pub(crate) fn grow(&mut self, records: u64) {
         let first = self.size();
         let lines: Vec<String> = (first..first + records).map(line).collect();
-        lines.iter().for_each(|line| self.tree.push(Hash::of_line(line)));
+        for line in &lines {
+            self.tree.push(Hash::of_line(line));
+        }
         let (streams, commands) = (Vec::new(), Vec::new());
         let (frontier, root) = (Vec::new(), Hash::ZERO);
         let block = Block { first, lines, streams, commands, frontier, root, seal: mac(0) };

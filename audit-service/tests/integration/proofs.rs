@@ -1,6 +1,8 @@
 //! Proofs from tiles: right for every record and size, cheap, and right whatever becomes of the
 //! tiles.
 
+use std::collections::BTreeMap;
+
 use audit_service::{
     block::Block,
     proofs::NoProof,
@@ -64,27 +66,27 @@ async fn every_record_is_proven_in_every_tree_as_another_implementation_does_it(
 }
 
 #[track_caller]
-fn none<T: std::fmt::Debug>(answer: Result<T, NoProof>) {
-    assert!(matches!(&answer, Err(NoProof::Tree(TreeError::Range))), "{answer:?}");
+fn none<T: std::fmt::Debug>(answer: &Result<T, NoProof>) {
+    assert!(matches!(answer, Err(NoProof::Tree(TreeError::Range))), "{answer:?}");
 }
 
 #[tokio::test]
 async fn what_the_tree_does_not_hold_is_not_proven() {
     let grown = Grown::of(300, &[100]);
     let proofs = &grown.proofs;
-    none(proofs.inclusion(5, 5).await);
-    none(proofs.inclusion(5, 301).await);
-    none(proofs.inclusion(0, u64::MAX).await);
-    none(proofs.consistency(5, 4).await);
-    none(proofs.consistency(5, 301).await);
+    none(&proofs.inclusion(5, 5).await);
+    none(&proofs.inclusion(5, 301).await);
+    none(&proofs.inclusion(0, u64::MAX).await);
+    none(&proofs.consistency(5, 4).await);
+    none(&proofs.consistency(5, 301).await);
     let id = |level, index| TileId { level, index };
-    none(proofs.tile(id(0, 1), 45).await);
-    none(proofs.tile(id(0, 2), 1).await);
-    none(proofs.tile(id(1, 0), 2).await);
-    none(proofs.tile(id(2, 0), 1).await);
-    none(proofs.tile(id(0, u64::MAX >> 8), 1).await);
-    none(proofs.entries(1, 45).await);
-    none(proofs.entries(u64::MAX >> 8, 1).await);
+    none(&proofs.tile(id(0, 1), 45).await);
+    none(&proofs.tile(id(0, 2), 1).await);
+    none(&proofs.tile(id(1, 0), 2).await);
+    none(&proofs.tile(id(2, 0), 1).await);
+    none(&proofs.tile(id(0, u64::MAX >> 8), 1).await);
+    none(&proofs.entries(1, 45).await);
+    none(&proofs.entries(u64::MAX >> 8, 1).await);
 }
 
 #[tokio::test]
@@ -135,16 +137,18 @@ type Harm = (&'static str, fn(&StoredTile) -> Option<StoredTile>);
 const HARMS: [Harm; 6] = [
     ("deleted", |_| None),
     ("no tile", |_| Some(StoredTile::Malformed)),
-    ("narrowed", |tile| change(tile, |hashes| hashes.truncate(hashes.len().div_ceil(2)))),
-    ("first hash", |tile| change(tile, |hashes| hashes[0] = leaf(1_000_000))),
-    ("last hash", |tile| change(tile, |hashes| *hashes.last_mut().unwrap() = leaf(1_000_000))),
-    ("another's", |tile| change(tile, |hashes| hashes.reverse())),
+    ("narrowed", |tile| Some(change(tile, |hashes| hashes.truncate(hashes.len().div_ceil(2))))),
+    ("first hash", |tile| Some(change(tile, |hashes| hashes[0] = leaf(1_000_000)))),
+    ("last hash", |tile| {
+        Some(change(tile, |hashes| *hashes.last_mut().unwrap() = leaf(1_000_000)))
+    }),
+    ("another's", |tile| Some(change(tile, |hashes| hashes.reverse()))),
 ];
 
-fn change(tile: &StoredTile, change: fn(&mut Vec<Hash>)) -> Option<StoredTile> {
+fn change(tile: &StoredTile, change: fn(&mut Vec<Hash>)) -> StoredTile {
     let StoredTile::Hashes(mut hashes) = tile.clone() else { panic!("a tile") };
     change(&mut hashes);
-    Some(StoredTile::Hashes(hashes))
+    StoredTile::Hashes(hashes)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -233,7 +237,7 @@ async fn where_tiles_and_blocks_are_bad_nothing_is_proven() {
     grown.store.inner.replace_block(block);
     check(&grown, 17, 200).await;
 
-    grown.store.inner.change_tiles(|tiles| tiles.clear());
+    grown.store.inner.change_tiles(BTreeMap::clear);
     grown.store.inner.replace_block(Block { lines: vec![line(0)], ..grown_block(&grown).await });
     let answer = grown.proofs.inclusion(17, 200).await;
     let missing = matches!(&answer, Err(NoProof::Tree(TreeError::Leaves(_))));

@@ -59,13 +59,12 @@ impl TilePath {
 
     /// Reads what follows `tile/`: `0/x001/234`, `1/067.p/5`, `entries/000.p/17`.
     pub fn parse(path: &str) -> Result<Self, NotATile> {
-        let (kind, rest) = match path.strip_prefix("entries/") {
-            Some(rest) => (TileKind::Entries, rest),
-            None => {
-                let (level, rest) = path.split_once('/').ok_or(NotATile)?;
-                let level = level.parse().ok().filter(|level| *level < 64 / TILE_HEIGHT);
-                (TileKind::Hashes { level: level.ok_or(NotATile)? }, rest)
-            }
+        let (level, rest) = path.split_once('/').ok_or(NotATile)?;
+        let kind = if level == "entries" {
+            TileKind::Entries
+        } else {
+            let level = level.parse().ok().filter(|level| *level < 64 / TILE_HEIGHT);
+            TileKind::Hashes { level: level.ok_or(NotATile)? }
         };
         let (number, width) = match rest.split_once(".p/") {
             Some((number, width)) => (number, width.parse().map_err(|_| NotATile)?),
