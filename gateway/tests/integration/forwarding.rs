@@ -84,6 +84,11 @@ async fn the_ledger_is_read_with_a_key_of_its_own_under_its_own_paths() {
         ("/audit/records?from=3&limit=2&wait=0", "/records?from=3&limit=2&wait=0"),
         ("/audit/records/7", "/records/7"),
         ("/audit/records/batch", "/records/batch"),
+        ("/audit/records/7/proof?size=latest", "/records/7/proof?size=latest"),
+        ("/audit/consistency?from=3&to=7", "/consistency?from=3&to=7"),
+        ("/audit/tile/0/x001/067.p/5", "/tile/0/x001/067.p/5"),
+        ("/audit/tile/entries/000/", "/tile/entries/000"),
+        ("/audit/tile/0/..%2f..%2frecords", "/tile/-"),
         ("/audit/checkpoint", "/checkpoint"),
         ("/audit/key/?subscription-key=x", "/key"),
     ] {
