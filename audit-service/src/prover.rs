@@ -9,7 +9,10 @@ use domain::{
     merkle::Frontier,
     wire::{AppendResult, Receipt},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+};
 
 use crate::{block_tree::BlockTree, checkpoint::TreeHead, notary::Notary, queue::Item};
 
@@ -75,17 +78,28 @@ impl Waits {
     /// Runs until the appender is gone and everybody is answered.
     pub async fn run(mut self, notary: Arc<Notary>) {
         let mut blocks = Vec::new();
+        // As many as there are blocks whose callers wait.
+        let mut giving = JoinSet::new();
         while self.0.recv_many(&mut blocks, BLOCKS_AT_ONCE).await > 0 {
             // The highest first: once the file holds it, the others need no write.
             for block in blocks.drain(..).rev() {
                 let note = sign(&notary, block.grown.head).await;
                 // Some hundred hashes and as many texts: not for a thread that others wait for.
-                let given = tokio::task::spawn_blocking(move || block.give_out(note.as_deref()));
-                if let Err(error) = given.await {
-                    tracing::error!(%error, "receipts were not given out");
-                }
+                giving.spawn_blocking(move || block.give_out(note.as_deref()));
+            }
+            while let Some(given) = giving.try_join_next() {
+                log_failure(given);
             }
         }
+        while let Some(given) = giving.join_next().await {
+            log_failure(given);
+        }
+    }
+}
+
+fn log_failure(given: Result<(), JoinError>) {
+    if let Err(error) = given {
+        tracing::error!(%error, "receipts were not given out");
     }
 }
 
