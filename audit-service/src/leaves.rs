@@ -7,8 +7,15 @@ use crate::{
     store::{LedgerStore, StoreError},
 };
 
-/// Blocks held at once: 6 MB of lines at most.
-const PAGE_BLOCKS: usize = 4;
+/// Blocks of the first page: 6 MB of lines at most.
+const FIRST_BLOCKS: usize = 4;
+
+/// A page with less than this is followed by one of more blocks: a quiet ledger has one record in
+/// each. In bytes of lines.
+const SMALL_PAGE: usize = 1_000_000;
+
+/// Blocks of a page at most: as many as a tile has records.
+const MAX_BLOCKS: usize = 256;
 
 /// Why records could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +35,14 @@ pub enum LeavesError {
 pub struct Leaves<'a> {
     store: &'a dyn LedgerStore,
     page: Vec<Block>,
+    blocks: usize,
     read: u64,
 }
 
 impl<'a> Leaves<'a> {
     /// Of this store.
     pub fn new(store: &'a dyn LedgerStore) -> Self {
-        Self { store, page: Vec::new(), read: 0 }
+        Self { store, page: Vec::new(), blocks: FIRST_BLOCKS, read: 0 }
     }
 
     /// How many lines were looked at so far.
@@ -43,9 +51,12 @@ impl<'a> Leaves<'a> {
     }
 
     /// The block that holds a record.
-    pub async fn block(&mut self, seq: u64) -> Result<&Block, LeavesError> {
+    async fn block(&mut self, seq: u64) -> Result<&Block, LeavesError> {
         if !self.page.iter().any(|block| block.line_at(seq).is_some()) {
-            self.page = self.store.blocks_from(seq, PAGE_BLOCKS).await?;
+            self.page = self.store.blocks_from(seq, self.blocks).await?;
+            let bytes: usize = self.page.iter().flat_map(|b| &b.lines).map(String::len).sum();
+            self.blocks =
+                if bytes < SMALL_PAGE { (self.blocks * 4).min(MAX_BLOCKS) } else { FIRST_BLOCKS };
         }
         let found = self.page.iter().find(|block| block.line_at(seq).is_some());
         found.ok_or(LeavesError::Missing { seq })

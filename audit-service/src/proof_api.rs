@@ -48,7 +48,8 @@ enum Size {
 
 /// `GET /records/{seq}/proof?size=`: a C2SP tlog-proof file. The tree is the one whose checkpoint
 /// was signed right after the record's commit, unless `size` names another: a number of records,
-/// or `latest`. Not recorded.
+/// or `latest`. Where no checkpoint of that commit can be signed any more, it is the newest one's.
+/// Not recorded.
 pub async fn record(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
@@ -62,15 +63,36 @@ pub async fn record(
         return Err(Problem::bad_request("a tree that holds the record is larger than its seq"));
     }
     reach(&state, seq + 1).await?;
-    let proofs = &state.ledger.proofs;
-    let size = match size {
-        Some(size) => resolve(&state, size).await?,
-        None => proofs.end_of_block(seq).await.map_err(|error| no_proof(&error))?,
+    let file = match size {
+        Some(size) => prove(&state, seq, resolve(&state, size).await?).await?,
+        None => {
+            let end = state.ledger.proofs.end_of_block(seq).await;
+            match prove(&state, seq, end.map_err(|error| no_proof(&error))?).await? {
+                // The key that signed that checkpoint may be gone.
+                Err(_) => prove(&state, seq, state.ledger.proofs.size()).await?,
+                signed => signed,
+            }
+        }
     };
-    let proven = proofs.inclusion(seq, size).await.map_err(|error| no_proof(&error))?;
-    let checkpoint = state.ledger.sign(proven.head).await.map_err(|error| no_checkpoint(&error))?;
-    let file = ProofFile { extra: None, index: seq, hashes: proven.hashes, checkpoint };
+    let file = file.map_err(|error| no_checkpoint(&error))?;
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], file.to_string()).into_response())
+}
+
+/// The proof, unless the checkpoint cannot be signed: the inner error.
+async fn prove(
+    state: &AppState,
+    seq: u64,
+    size: u64,
+) -> Result<Result<ProofFile, CheckpointError>, Problem> {
+    let proven = state.ledger.proofs.inclusion(seq, size).await;
+    let proven = proven.map_err(|error| no_proof(&error))?;
+    let signed = state.ledger.sign(proven.head).await;
+    Ok(signed.map(|checkpoint| ProofFile {
+        extra: None,
+        index: seq,
+        hashes: proven.hashes,
+        checkpoint,
+    }))
 }
 
 /// `GET /consistency?from=&to=`: a [`ConsistencyProof`]; `to` may be `latest`. Not recorded.

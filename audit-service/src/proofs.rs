@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     checkpoint::TreeHead,
-    leaves::{Leaves, LeavesError},
+    leaves::LeavesError,
     store::LedgerStore,
     tiles::{TileId, WIDTH},
     tree::{TreeError, TreeReader},
@@ -90,9 +90,11 @@ impl Proofs {
     /// after the same commit. [`TreeError::Range`] if the ledger does not hold the record.
     pub async fn end_of_block(&self, seq: u64) -> Result<u64, NoProof> {
         let size = self.size();
-        let mut leaves = Leaves::new(&*self.store);
-        let end = leaves.block(seq).await.map_err(TreeError::from)?.end();
-        if seq < size && end <= size { Ok(end) } else { Err(TreeError::Range.into()) }
+        let blocks = self.store.blocks_from(seq, 1).await.map_err(TreeError::from)?;
+        let block = blocks.first().filter(|block| block.line_at(seq).is_some());
+        let end = block.ok_or(LeavesError::Missing { seq })?.end();
+        // A verified block ends at or before the verified head.
+        if end <= size { Ok(end) } else { Err(TreeError::Range.into()) }
     }
 
     /// That a record is in the tree of a size, which the newest tree has.

@@ -192,6 +192,10 @@ impl<'a> TreeReader<'a> {
             let hashes = self.leaves.hashes(begin, id.end(width)).await?;
             return if self.is_genuine(id, &hashes) { Ok(hashes) } else { Err(forged()) };
         }
+        // Not worth the reading while most of the tiles are still to be made.
+        if self.size() - self.tiled.min(self.size()) > MAX_RECORDS {
+            return Err(TreeError::TooMuch(id));
+        }
         // A tile that lags behind lacks the last hashes alone.
         let kept = if stored.len() < width { stored } else { &[] };
         let attempts = [(kept, Source::Tiles), (&[], Source::Tiles), (&[], Source::Blocks)];

@@ -126,9 +126,17 @@ async fn a_proof_of_an_old_record_reads_a_tile_for_each_level() {
     // In the newest tree the edge is known; of the leaves there is no tile, but a block or two.
     grown.proofs.inclusion(7, 66_000).await.unwrap();
     let (tiles, blocks, _) = grown.store.counts();
-    assert!(tiles <= 3 && blocks <= 4, "{tiles} {blocks}");
+    assert!(tiles <= 3 && blocks <= 1, "{tiles} {blocks}");
     let end = grown.proofs.end_of_block(999).await.unwrap();
-    assert_eq!(end, 1_000);
+    assert_eq!((end, grown.store.counts()), (1_000, (0, 1, 0)));
+
+    // The last records of a quiet ledger stand in a block each.
+    let mut quiet = Grown::of(256 + 250, &[1]);
+    quiet.tile().await;
+    quiet.store.counts();
+    check(&quiet, 300, 400).await;
+    let (tiles, blocks, _) = quiet.store.counts();
+    assert!(tiles <= 4 && blocks <= 2 * 4, "{tiles} {blocks}");
 }
 
 /// What somebody with their hands on the store may do to a tile.
@@ -246,6 +254,23 @@ async fn where_tiles_and_blocks_are_bad_nothing_is_proven() {
 
 async fn grown_block(grown: &Grown) -> Block {
     grown.store.inner.block_at(0).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tiles_that_are_all_bad_are_made_again_behind_the_scenes() {
+    let mut grown = Grown::of(400_000, &[1_000]);
+    grown.tile().await;
+    let whole = grown.tiles();
+    grown.store.inner.change_tiles(|tiles| {
+        for tile in tiles.values_mut() {
+            *tile = change(tile, |hashes| hashes.fill(Hash::ZERO));
+        }
+    });
+    let answer = grown.proofs.inclusion(17, 200).await;
+    assert!(matches!(&answer, Err(NoProof::Tree(TreeError::TooMuch(_)))), "{answer:?}");
+    eventually(|| grown.tiles() == whole).await;
+    check(&grown, 17, 200).await;
+    check(&grown, 290_000, 299_999).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
