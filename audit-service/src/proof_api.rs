@@ -63,15 +63,14 @@ pub async fn record(
         return Err(Problem::bad_request("a tree that holds the record is larger than its seq"));
     }
     reach(&state, seq + 1).await?;
-    let file = match size {
-        Some(size) => prove(&state, seq, resolve(&state, size).await?).await?,
-        None => {
-            let end = state.ledger.proofs.end_of_block(seq).await;
-            match prove(&state, seq, end.map_err(|error| no_proof(&error))?).await? {
-                // The key that signed that checkpoint may be gone.
-                Err(_) => prove(&state, seq, state.ledger.proofs.size()).await?,
-                signed => signed,
-            }
+    let file = if let Some(size) = size {
+        prove(&state, seq, resolve(&state, size).await?).await?
+    } else {
+        let end = state.ledger.proofs.end_of_block(seq).await;
+        match prove(&state, seq, end.map_err(|error| no_proof(&error))?).await? {
+            // The key that signed that checkpoint may be gone.
+            Err(_) => prove(&state, seq, state.ledger.proofs.size()).await?,
+            signed => signed,
         }
     };
     let file = file.map_err(|error| no_checkpoint(&error))?;

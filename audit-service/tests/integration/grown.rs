@@ -111,6 +111,12 @@ impl Grown {
         eventually(|| tiled.load(Ordering::Relaxed) == complete).await;
     }
 
+    pub(crate) fn stored(&self, id: TileId) -> Option<StoredTile> {
+        let mut found = None;
+        self.store.inner.change_tiles(|tiles| found = tiles.get(&id).cloned());
+        found
+    }
+
     pub(crate) fn tiles(&self) -> HashMap<TileId, StoredTile> {
         let mut tiles = HashMap::new();
         self.store.inner.change_tiles(|stored| tiles.extend(stored.clone()));

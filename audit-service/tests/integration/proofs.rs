@@ -258,8 +258,9 @@ async fn grown_block(grown: &Grown) -> Block {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tiles_that_are_all_bad_are_made_again_behind_the_scenes() {
-    let mut grown = Grown::of(400_000, &[1_000]);
-    grown.tile().await;
+    let mut grown = Grown::of(330_000, &[1_000]);
+    let tiled = grown.start_tiler();
+    grown.until(&tiled).await;
     let whole = grown.tiles();
     grown.store.inner.change_tiles(|tiles| {
         for tile in tiles.values_mut() {
@@ -268,7 +269,10 @@ async fn tiles_that_are_all_bad_are_made_again_behind_the_scenes() {
     });
     let answer = grown.proofs.inclusion(17, 200).await;
     assert!(matches!(&answer, Err(NoProof::Tree(TreeError::TooMuch(_)))), "{answer:?}");
-    eventually(|| grown.tiles() == whole).await;
+    let first = TileId { level: 0, index: 0 };
+    eventually(|| grown.stored(first).as_ref() == whole.get(&first)).await;
+    grown.until(&tiled).await;
+    assert_eq!(grown.tiles(), whole);
     check(&grown, 17, 200).await;
     check(&grown, 290_000, 299_999).await;
 }

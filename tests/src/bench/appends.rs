@@ -32,7 +32,7 @@ pub async fn events(audit: &AuditClient, callers: usize, time: Duration, proof: 
                     let begun = Instant::now();
                     match audit.append(proposal).await {
                         Ok(receipt) if receipt.proof.is_some() == proof => {
-                            latencies.push(begun.elapsed())
+                            latencies.push(begun.elapsed());
                         }
                         Ok(_) | Err(_) => failed += 1,
                     }

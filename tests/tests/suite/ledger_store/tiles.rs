@@ -179,9 +179,8 @@ async fn tiled(store: &Arc<dyn LedgerStore>) -> (Frontier, Proofs) {
     let (size, head) = watch::channel(head);
     let tiled = Arc::new(AtomicU64::new(0));
     let (rebuild, asked) = mpsc::channel(1);
-    let tiler =
-        Tiler { store: store.clone(), head, tiled: tiled.clone(), rebuild: asked, again: 0 };
-    let tiler = tokio::spawn(tiler.run());
+    let task = Tiler { store: store.clone(), head, tiled: tiled.clone(), rebuild: asked, again: 0 };
+    let task = tokio::spawn(task.run());
     let storing = async {
         while tiled.load(Ordering::Relaxed) < 1_280 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -189,7 +188,7 @@ async fn tiled(store: &Arc<dyn LedgerStore>) -> (Frontier, Proofs) {
     };
     tokio::time::timeout(Duration::from_secs(20), storing).await.expect("the tiles are stored");
     drop(size);
-    tiler.await.unwrap();
+    task.await.unwrap();
     let trees = watch::channel(tree.clone()).1;
     (tree, Proofs::new(store.clone(), trees, tiled, rebuild))
 }
