@@ -26,7 +26,7 @@ pub fn admit(
 
 /// As [`admit`], for records that this service itself asks for.
 pub fn place_nowhere(proposal: Proposal, origin: &Name, source: &Name) -> Result<Admitted, String> {
-    let fresh = proposal.fresh;
+    let (fresh, proof) = (proposal.fresh, proposal.proof);
     // The highest position: the real line is never longer than this one.
     let nowhere = Link { next_seq: MAX_SAFE_INTEGER, hash: Hash::ZERO, at: EPOCH };
     let record = proposal.into_record(origin.clone(), source.clone(), &nowhere, EPOCH);
@@ -35,7 +35,7 @@ pub fn place_nowhere(proposal: Proposal, origin: &Name, source: &Name) -> Result
     if line_bytes > MAX_LINE_BYTES {
         return Err(format!("a line of {line_bytes} bytes is longer than {MAX_LINE_BYTES}"));
     }
-    Ok(Admitted { record, fresh, line_bytes })
+    Ok(Admitted { record, fresh, proof, line_bytes })
 }
 
 const EPOCH: Timestamp = Timestamp::EPOCH;

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use audit_verify::key_history::KeyHistory;
 use domain::{
     hash::Hash,
+    merkle::Frontier,
     record::{Record, RecordType},
     time::Timestamp,
     wire::{AppendResult, Stored},
@@ -17,12 +18,13 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checkpoint::CheckpointSigner,
+    checkpoint::{CheckpointSigner, TreeHead},
     clock::ClockGuard,
     commit::{Committed, commit},
     known::{Known, look_up},
     ledger::Ledger,
     plan::{Formed, Plan},
+    prover::{Grown, Prover},
     queue::{Item, Items, refuse, take_round, unavailable},
     recent::Recent,
     stop::{Final, Stop},
@@ -68,6 +70,10 @@ pub struct Appender {
     pub signer: Arc<CheckpointSigner>,
     /// Where the ledger's key history is published, ahead of the heads that it covers.
     pub keys: watch::Sender<KeyHistory>,
+    /// Where the tree is published that proofs are made of, ahead of its head.
+    pub tree: watch::Sender<Frontier>,
+    /// Gives out receipts with proofs.
+    pub prover: Prover,
     /// Where the head is published.
     pub head: watch::Sender<Head>,
     /// Whether the last block is still there.
@@ -151,10 +157,8 @@ impl Appender {
     /// Appends what it is given as one block and answers every item.
     async fn round(&mut self, items: Vec<Item>) -> Result<(), Final> {
         match self.append(&items).await {
-            Ok(results) => {
-                for (item, result) in items.into_iter().zip(results) {
-                    item.answer(result);
-                }
+            Ok((results, grown)) => {
+                self.prover.answer(items, results, grown);
                 Ok(())
             }
             Err(Stop::Store(error)) => {
@@ -169,7 +173,8 @@ impl Appender {
         }
     }
 
-    async fn append(&mut self, items: &[Item]) -> Result<Vec<AppendResult>, Stop> {
+    /// The results, and how the tree grew if somebody wants a proof of that.
+    async fn append(&mut self, items: &[Item]) -> Result<(Vec<AppendResult>, Option<Grown>), Stop> {
         match self.confirm_tail().await {
             // No answer is no evidence, and the append itself will say how the store is.
             Ok(()) | Err(Stop::Store(_)) => {}
@@ -179,7 +184,7 @@ impl Appender {
         loop {
             let known = self.look_up(items).await?;
             let Some(now) = self.now().await else {
-                return Ok(vec![unavailable(Stored::NothingStored); items.len()]);
+                return Ok((vec![unavailable(Stored::NothingStored); items.len()], None));
             };
             let mut plan = Plan::new(&self.ledger, known, now);
             let results: Vec<AppendResult> =
@@ -194,18 +199,20 @@ impl Appender {
                         continue;
                     }
                 }
-                return Ok(results);
+                return Ok((results, None));
             };
             match commit(&*self.store, &formed.block, &self.component, &self.abandon).await? {
                 Committed::Stored => {
+                    let proven = items.iter().any(|item| item.proof);
+                    let grown = proven.then(|| self.grown(&formed));
                     self.adopt(formed);
-                    return Ok(results);
+                    return Ok((results, grown));
                 }
                 Committed::Fenced => {
                     self.catch_up().await?;
                 }
                 Committed::Refused => {
-                    return Ok(vec![unavailable(Stored::NothingStored); items.len()]);
+                    return Ok((vec![unavailable(Stored::NothingStored); items.len()], None));
                 }
                 Committed::Abandoned => return Err(Stop::Final(Final::Abandoned)),
             }
@@ -265,6 +272,14 @@ impl Appender {
         }
     }
 
+    fn grown(&self, formed: &Formed) -> Grown {
+        Grown {
+            before: self.ledger.frontier().clone(),
+            leaves: formed.records.iter().map(|(_, hash)| *hash).collect(),
+            head: TreeHead { size: formed.ledger.size(), root: formed.ledger.root() },
+        }
+    }
+
     fn adopt(&mut self, formed: Formed) {
         self.ledger = formed.ledger;
         self.tail.moved_to(&formed.block);
@@ -284,6 +299,7 @@ impl Appender {
             }
             rotated
         });
+        self.tree.send_replace(self.ledger.frontier().clone());
         let (size, root, at) = (self.ledger.size(), self.ledger.root(), self.ledger.link().at);
         self.head.send_modify(|head| {
             *head = Head { size, root, at, wakes: head.wakes + u64::from(wake) };

@@ -149,6 +149,11 @@ impl Ledger {
         self.frontier.root()
     }
 
+    /// The right edge of the Merkle tree over all records.
+    pub fn frontier(&self) -> &Frontier {
+        &self.frontier
+    }
+
     /// Takes a record that was made for the next place; returns its hash. A rotation that is not
     /// vouched for is refused and changes nothing.
     pub fn push(&mut self, record: &Record, line: &str) -> Result<Hash, NotVouchedFor> {

@@ -13,6 +13,7 @@ pub mod known;
 pub mod ledger;
 pub mod plan;
 pub mod recent;
+pub mod tiles;
 
 pub mod appender;
 pub mod checkpoint;
@@ -28,12 +29,20 @@ mod stop;
 pub mod store;
 pub mod tail;
 
+pub mod block_tree;
+pub mod leaves;
+pub mod proofs;
+pub mod prover;
+pub mod tiler;
+pub mod tree;
+
 pub mod admit;
 pub mod append_api;
 pub mod config;
 pub mod external_api;
 pub mod ledger_reads;
 mod lines;
+pub mod proof_api;
 pub mod read_api;
 pub mod roles;
 pub mod rotate_key;

@@ -25,6 +25,8 @@ pub struct Item {
     pub record: Record,
     /// See [`domain::wire::Proposal::fresh`].
     pub fresh: bool,
+    /// See [`domain::wire::Proposal::proof`].
+    pub proof: bool,
     /// Bytes of its line at most.
     pub line_bytes: usize,
     deadline: Instant,
@@ -38,6 +40,8 @@ pub struct Admitted {
     pub record: Record,
     /// See [`domain::wire::Proposal::fresh`].
     pub fresh: bool,
+    /// See [`domain::wire::Proposal::proof`].
+    pub proof: bool,
     /// Bytes of its line at most.
     pub line_bytes: usize,
 }
@@ -106,8 +110,10 @@ impl Queue {
             _permit: permit,
         };
         let batch = Arc::new(Batch { state: Mutex::new(state) });
-        for (index, Admitted { record, fresh, line_bytes }) in admitted.into_iter().enumerate() {
-            let item = Item { record, fresh, line_bytes, deadline, batch: batch.clone(), index };
+        for (index, admitted) in admitted.into_iter().enumerate() {
+            let Admitted { record, fresh, proof, line_bytes } = admitted;
+            let of = batch.clone();
+            let item = Item { record, fresh, proof, line_bytes, deadline, batch: of, index };
             if self.sender.send(item).is_err() {
                 // The appender is gone; it may have taken the items before this one.
                 batch.withdraw();

@@ -197,7 +197,7 @@ async fn wait_for(state: &AppState, from: u64, wakes: u64, wait: Duration) {
 }
 
 /// A client's read, which comes through the gateway, is recorded; the services' own are not.
-async fn permit_read(
+pub(crate) async fn permit_read(
     state: &AppState,
     caller: &Caller,
     trace: TraceContext,
@@ -226,7 +226,7 @@ async fn permit_read(
     state.reads.record(&state.ledger, read).await
 }
 
-fn may_read(caller: &Caller) -> Result<(), Problem> {
+pub(crate) fn may_read(caller: &Caller) -> Result<(), Problem> {
     if Role::of(caller.name()).may_read() {
         Ok(())
     } else {
@@ -246,7 +246,7 @@ fn own_service(caller: &Caller) -> Result<(), Problem> {
 
 /// Waits until the block that holds `seq` is verified. Another process may have stored it, and
 /// only the appender can tell whether it was one of ours.
-async fn verified(state: &AppState, seq: u64) -> Result<(), Problem> {
+pub(crate) async fn verified(state: &AppState, seq: u64) -> Result<(), Problem> {
     let mut head = state.ledger.head.clone();
     let folded = head.wait_for(|head| head.size > seq);
     match tokio::time::timeout(MAX_VERIFY, folded).await {
@@ -261,7 +261,7 @@ async fn stored_line(state: &AppState, seq: u64) -> Result<String, Problem> {
 }
 
 /// A line as the store has it, verified or not.
-async fn find_line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
+pub(crate) async fn find_line(state: &AppState, seq: u64) -> Result<Option<String>, Problem> {
     let blocks = state.ledger.store.blocks_from(seq, 1).await;
     let block = blocks.map_err(|error| store_problem(&error))?.into_iter().next();
     Ok(block.and_then(|block| block.line_at(seq).cloned()))
@@ -275,18 +275,18 @@ fn seq_of(line: &str) -> Result<u64, Problem> {
 }
 
 /// A record that was verified once and is not there now.
-fn missing(seq: u64) -> Problem {
+pub(crate) fn missing(seq: u64) -> Problem {
     tracing::error!(seq, "the ledger store no longer holds a record");
     Problem::unavailable(format!("the ledger store no longer holds record {seq}"))
 }
 
-fn store_problem(error: &StoreError) -> Problem {
+pub(crate) fn store_problem(error: &StoreError) -> Problem {
     tracing::error!(error = error as &dyn std::error::Error, "the ledger store failed a read");
     Problem::unavailable("the ledger cannot be read now")
 }
 
 /// An answer that caused a record shows where it stands.
-fn with_receipt(receipt: Option<Receipt>, mut response: Response) -> Response {
+pub(crate) fn with_receipt(receipt: Option<Receipt>, mut response: Response) -> Response {
     if let Some(value) = receipt.and_then(|receipt| receipt.header_value().parse().ok()) {
         response.headers_mut().insert(RECEIPT_HEADER, value);
     }

@@ -88,5 +88,6 @@ pub fn receipt(record: &Record, hash: Hash) -> Receipt {
         recorded_at: record.recorded_at,
         current_version: None,
         replayed: false,
+        proof: None,
     }
 }

@@ -14,7 +14,9 @@ use runtime::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{append_api, external_api, ledger_reads::LedgerReads, read_api, service::AuditLedger};
+use crate::{
+    append_api, external_api, ledger_reads::LedgerReads, proof_api, read_api, service::AuditLedger,
+};
 
 /// What handlers use.
 #[derive(Clone)]
@@ -33,6 +35,9 @@ pub fn router(state: AppState, callers: Callers, readiness: Readiness) -> Router
         .route("/records", get(read_api::records).post(append_api::one))
         .route("/records/batch", post(append_api::many))
         .route("/records/{seq}", get(read_api::record))
+        .route("/records/{seq}/proof", get(proof_api::record))
+        .route("/consistency", get(proof_api::consistency))
+        .route("/tile/{*path}", get(proof_api::tile))
         .route("/streams/{*stream}", get(read_api::stream))
         .route("/commands/{id}", get(read_api::command))
         .route("/checkpoint", get(read_api::checkpoint))

@@ -1,11 +1,14 @@
 //! The running service: the appender's task, the remembered checkpoint, and what handlers use.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use audit_verify::key_history::KeyHistory;
 use domain::{ids::Name, time::Timestamp};
 use runtime::{health::Readiness, retry};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -16,12 +19,15 @@ use crate::{
     ledger::Ledger,
     notary::Notary,
     outside::Outside,
+    proofs::Proofs,
+    prover::Prover,
     queue::Queue,
     recent::Recent,
     seal::SealKey,
     start::{self, StartError},
     store::{LedgerStore, StoreError},
     tail::TailGuard,
+    tiler::Tiler,
     witness::{book::CosignedBook, prover::BlockProver},
 };
 
@@ -53,6 +59,8 @@ pub struct AuditLedger {
     pub head: watch::Receiver<Head>,
     /// Where blocks are kept, for readers.
     pub store: Arc<dyn LedgerStore>,
+    /// Proofs and tiles.
+    pub proofs: Proofs,
     notary: Arc<Notary>,
     cosigned: Arc<CosignedBook>,
 }
@@ -104,12 +112,19 @@ impl AuditLedger {
         {
             tail.moved_to(&last);
         }
+        let (tree, trees) = watch::channel(ledger.frontier().clone());
+        let (prover, waits) = Prover::new();
+        let (rebuild, asked) = mpsc::channel(1);
+        let tiled = Arc::new(AtomicU64::new(0));
+        let proofs = Proofs::new(store.clone(), trees, tiled.clone(), rebuild);
         let appender = Appender {
             store: store.clone(),
             ledger,
             recent: Recent::default(),
             signer,
             keys,
+            tree,
+            prover,
             head,
             tail,
             clock: clock.clone(),
@@ -117,11 +132,14 @@ impl AuditLedger {
             abandon: abandon.clone(),
         };
         tasks.spawn(appender.run(items));
+        tasks.spawn(waits.run(notary.clone()));
+        let (head, again) = (watcher.clone(), 0);
+        tasks.spawn(Tiler { store: store.clone(), head, tiled, rebuild: asked, again }.run());
         tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
         tasks.spawn(remember(watcher.clone(), notary.clone()));
-        let prover = Arc::new(BlockProver::new(store.clone()));
-        let cosigned = outside.start(&watcher, &notary, prover, tasks);
-        Ok(Self { queue, head: watcher, store, notary, cosigned })
+        let consistency = Arc::new(BlockProver::new(store.clone()));
+        let cosigned = outside.start(&watcher, &notary, consistency, tasks);
+        Ok(Self { queue, head: watcher, store, proofs, notary, cosigned })
     }
 
     /// The ledger's origin.
@@ -145,6 +163,11 @@ impl AuditLedger {
     /// The newest checkpoint that every witness cosigned, else the one that most did.
     pub fn witnessed_checkpoint(&self) -> Option<String> {
         self.cosigned.witnessed()
+    }
+
+    /// The signed checkpoint of a tree that was proven to be one of this ledger.
+    pub(crate) async fn sign(&self, proven: TreeHead) -> Result<String, CheckpointError> {
+        self.notary.sign(proven).await
     }
 }
 

@@ -1,14 +1,18 @@
-//! The ledger store port: blocks in, blocks out, and two lookups.
+//! The ledger store port: blocks in, blocks out, two lookups, and the tiles derived from blocks.
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use domain::{
+    hash::Hash,
     ids::{Mac, Stream},
     time::Timestamp,
 };
 
-use crate::block::Block;
+use crate::{
+    block::Block,
+    tiles::{Tile, TileId},
+};
 
 mod error;
 pub mod memory;
@@ -63,6 +67,45 @@ pub trait LedgerStore: Send + Sync + 'static {
 
     /// The store's own clock.
     async fn clock(&self) -> Result<Timestamp, StoreError>;
+
+    /// Stores tiles, in order of their levels. A wider one replaces a narrower one; where one as
+    /// wide or wider stands, nothing changes. Storing the same tiles twice is harmless, also
+    /// from several processes at once.
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError>;
+
+    /// The stored tiles at these places; absent ones are absent. Nothing about them can be
+    /// trusted: they are derived from blocks and checked by whoever uses them.
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError>;
+
+    /// Puts a tile in place of a bad one, unless another process was faster: where anything but
+    /// `bad` stands, nothing changes.
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError>;
+}
+
+/// What stands at the place of a tile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredTile {
+    /// 1 to [`WIDTH`](crate::tiles::WIDTH) hashes.
+    Hashes(Vec<Hash>),
+    /// Something that is no tile; only somebody's own hands can have put it there.
+    Malformed,
+}
+
+impl StoredTile {
+    /// Reads hashes, 32 bytes each, one after another.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        match bytes.as_chunks::<32>() {
+            (hashes, []) if (1..=crate::tiles::WIDTH).contains(&hashes.len()) => {
+                Self::Hashes(hashes.iter().copied().map(Hash).collect())
+            }
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// The hashes of a tile one after another.
+pub fn tile_bytes(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
 }
 
 /// What no block accounts for.

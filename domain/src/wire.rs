@@ -58,6 +58,9 @@ pub struct Proposal {
     /// ledger cannot hold it. Must be false when the request is sent again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fresh: bool,
+    /// The receipt is to carry a proof; see [`Receipt::proof`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proof: bool,
     /// See [`Record::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
@@ -88,6 +91,7 @@ impl Proposal {
             outcome,
             command: None,
             fresh: false,
+            proof: false,
             trace: None,
             data: None,
             external: None,
@@ -147,6 +151,12 @@ pub struct Receipt {
     /// The command was recorded by an earlier request; this is that record's receipt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// Where the proposal asked for it: a C2SP tlog-proof file, which proves that the record is
+    /// under the checkpoint that was signed right after its commit. Absent where the command was
+    /// recorded before, and where no checkpoint can be remembered now: the record is durable all
+    /// the same, and its proof can be read later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
 }
 
 impl Receipt {
@@ -154,6 +164,28 @@ impl Receipt {
     pub fn header_value(&self) -> String {
         format!("seq={}, hash=\"{}\"", self.seq, self.hash)
     }
+}
+
+/// That the tree of one size begins with that of another (RFC 6962 §2.1.2). Hashes are base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsistencyProof {
+    /// The smaller tree.
+    pub from: SizedRoot,
+    /// The larger tree.
+    pub to: SizedRoot,
+    /// The proof.
+    pub hashes: Vec<String>,
+}
+
+/// A tree by its size and root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SizedRoot {
+    /// Records in the tree.
+    pub size: u64,
+    /// The Merkle root, base64.
+    pub root: String,
 }
 
 /// The answer to one proposal.

@@ -39,6 +39,7 @@ pub(crate) fn admit(
     .ok_or(Refusal::WrongKey)?;
     match route.access {
         Access::Scope(scope) if !subscription.has(scope) => Err(Refusal::NoScope(scope)),
+        Access::AnyScope if !subscription.has_any() => Err(Refusal::NoScopes),
         _ => Ok(subscription),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Refusal {
     WrongKey,
     /// The subscription lacks a scope.
     NoScope(Scope),
+    /// The subscription has no scope at all.
+    NoScopes,
     /// The body is of a kind that is not read.
     MediaType,
     /// Path and query are over [`MAX_URI_BYTES`].
@@ -51,6 +53,7 @@ impl From<Refusal> for Problem {
             Refusal::NoScope(scope) => {
                 Self::forbidden(format!("the subscription does not have the scope {scope}"))
             }
+            Refusal::NoScopes => Self::forbidden("the subscription does not have any scope"),
             Refusal::MediaType => Self::unsupported_media_type(
                 "multipart and octet-stream bodies are not read: send JSON",
             ),

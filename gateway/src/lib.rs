@@ -15,6 +15,7 @@ mod admission;
 mod body;
 mod docs;
 mod error;
+mod prefer;
 mod proxy;
 mod query;
 mod upstream;

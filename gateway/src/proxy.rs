@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{admit, check_head};
 use crate::body::{self, Answer};
 use crate::error::Refusal;
+use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
 use crate::routes::{Route, Target};
 use crate::subscriptions::{Subscription, Subscriptions};
@@ -113,7 +114,9 @@ impl Gateway {
         *request.headers_mut() = onward_headers(route, parts, upstream, &subscription, peer);
         *request.body_mut() = payload.map(Into::into);
         let answer = self.send(route, upstream, request, query.wait).await?;
-        Ok(self.respond(route, &parts.method, answer, in_flight))
+        let mut response = self.respond(route, &parts.method, answer, in_flight);
+        prefer::add_proof(&parts.headers, response.headers_mut());
+        Ok(response)
     }
 
     async fn send(

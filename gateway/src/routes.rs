@@ -49,6 +49,8 @@ pub enum Access {
     Open,
     /// Every subscription.
     AnyKey,
+    /// Subscriptions with at least one scope, whichever it is: hashes alone are shown.
+    AnyScope,
     /// Subscriptions with this scope.
     Scope(Scope),
 }
@@ -58,7 +60,8 @@ pub enum Access {
 pub enum Target {
     /// patient-service, under the same path.
     Patients,
-    /// audit-service, under this path, with the same varying segments in the same order.
+    /// audit-service, under this path, with the same varying segments in the same order; one that
+    /// ends in `{*name}` takes all that follows.
     Audit(&'static str),
     /// The gateway: the parameters of the query.
     Echo,
@@ -97,8 +100,11 @@ pub static ROUTES: &[Route] = &[
     route(Method::DELETE, TEST,                   WRITE, Target::Patients),
     route(Method::GET,    "/audit/records",       AUDIT, Target::Audit("/records")),
     route(Method::GET,    "/audit/records/{seq}", AUDIT, Target::Audit("/records/{seq}")),
-    route(Method::GET,    "/audit/checkpoint",    AUDIT, Target::Audit("/checkpoint")),
-    route(Method::GET,    "/audit/key",           AUDIT, Target::Audit("/key")),
+    route(Method::GET,    "/audit/records/{seq}/proof", Access::AnyScope, Target::Audit("/records/{seq}/proof")),
+    route(Method::GET,    "/audit/consistency",   Access::AnyScope, Target::Audit("/consistency")),
+    route(Method::GET,    "/audit/tile/{*path}",  AUDIT, Target::Audit("/tile/{*path}")),
+    route(Method::GET,    "/audit/checkpoint",    Access::AnyScope, Target::Audit("/checkpoint")),
+    route(Method::GET,    "/audit/key",           Access::AnyScope, Target::Audit("/key")),
     route(Method::GET,    "/echo/resource",       Access::AnyKey, Target::Echo),
     route(Method::GET,    "/healthz",             Access::Open,   Target::Health),
     route(Method::GET,    "/readyz",              Access::Open,   Target::Health),
@@ -134,7 +140,10 @@ impl Route {
         let mut filled = String::with_capacity(template.len() + MAX_SEGMENT_BYTES);
         for part in template.split('/').skip(1) {
             filled.push('/');
-            if varying(&part) {
+            if part.starts_with("{*") {
+                let fixed = self.path.split('/').count() - 1;
+                push_rest(&mut filled, path.splitn(fixed + 1, '/').nth(fixed).unwrap_or(NO_ID));
+            } else if varying(&part) {
                 push_segment(&mut filled, values.next().unwrap_or(NO_ID));
             } else {
                 filled.push_str(part);
@@ -154,6 +163,16 @@ fn push_segment(path: &mut String, segment: &str) {
         }
         _ => path.push_str(NO_ID),
     }
+}
+
+/// What follows a prefix, if it can be the path of a tile: no dots but one within a segment.
+fn push_rest(path: &mut String, rest: &str) {
+    let plain = |segment: &str| {
+        let id = segment.strip_suffix(".p").unwrap_or(segment);
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    let is_tile = rest.len() <= MAX_SEGMENT_BYTES && rest.split('/').all(plain);
+    path.push_str(if is_tile { rest } else { NO_ID });
 }
 
 /// The whole public service.
@@ -243,6 +262,27 @@ mod tests {
         check(TEST, TEST, "/patient/a/tests/b", "/patient/a/tests/b");
         check("/audit/records/{seq}", "/records/{seq}", "/audit/records/7", "/records/7");
         check("/audit/records", "/records", "/audit/records", "/records");
+        let (proof, upstream) = ("/audit/records/{seq}/proof", "/records/{seq}/proof");
+        check(proof, upstream, "/audit/records/7/proof", "/records/7/proof");
+        let (tile, upstream) = ("/audit/tile/{*path}", "/tile/{*path}");
+        for path in ["0/000", "1/x001/067.p/5", "entries/x001/x234/067.p/255"] {
+            check(tile, upstream, &format!("/audit/tile/{path}"), &format!("/tile/{path}"));
+        }
+        for evil in [
+            "..",
+            "../records",
+            "0/../../records",
+            "0/%2e%2e/1",
+            "0//1",
+            "0/.p/1",
+            "0/.",
+            "0/000?x",
+            "0/000%2F1",
+            "",
+            &"0/".repeat(40),
+        ] {
+            check(tile, upstream, &format!("/audit/tile/{evil}"), "/tile/-");
+        }
         check(PATIENT, PATIENT, "/patient/%36%2d1", "/patient/6-1");
         for evil in
             ["", "..", "%2e%2e", ".", "%2F", "a%2fb", "%", "%ff", "a;b", "%3f", &"x".repeat(65)]

@@ -84,6 +84,11 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// Whether it may do anything but ask for an echo.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.scopes.is_empty()
+    }
+
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
     }

@@ -150,6 +150,7 @@ mod tests {
             recorded_at: Timestamp::from_millis(0),
             current_version: None,
             replayed: false,
+            proof: None,
         }
     }
 

@@ -69,5 +69,6 @@ fn receipt(line: &str, record: &Record) -> Receipt {
         recorded_at: record.recorded_at,
         current_version: None,
         replayed: true,
+        proof: None,
     }
 }

@@ -199,6 +199,7 @@ mod tests {
             outcome: Outcome::Success,
             command: None,
             fresh: false,
+            proof: false,
             trace: Some("f".repeat(32).parse().unwrap()),
             data: Some(seal_search(&key, &criteria)),
             external: None,

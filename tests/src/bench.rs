@@ -3,4 +3,5 @@
 pub mod appends;
 pub mod baseline;
 pub mod load;
+pub mod proofs;
 pub mod report;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{
     ids::{Mac, Stream},
-    wire::{Proposal, Receipt, Stored},
+    wire::{ConsistencyProof, Proposal, Receipt, Stored},
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use runtime::{secrets::Secret, service_keys::SERVICE_KEY_HEADER};
@@ -53,6 +53,17 @@ impl Options {
     }
 }
 
+/// Of which tree a record is to be proven to be a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofSize {
+    /// The one whose checkpoint was signed right after the record's commit.
+    Commit,
+    /// The one of so many records.
+    Exactly(u64),
+    /// The newest one.
+    Latest,
+}
+
 /// A handle to the audit service; clones share one queue and one connection pool.
 #[derive(Clone)]
 pub struct AuditClient {
@@ -95,6 +106,17 @@ impl AuditClient {
             pause = (pause * 2).min(LONGEST_PAUSE);
             proposal.fresh = false;
         }
+    }
+
+    /// As [`AuditClient::append`], with a proof in the receipt: that of the commit, or one that
+    /// is read afterwards where the command was recorded before. Absent if it cannot be had now;
+    /// the record is durable all the same.
+    pub async fn append_with_proof(&self, proposal: Proposal) -> Result<Receipt, AppendError> {
+        let mut receipt = self.append(Proposal { proof: true, ..proposal }).await?;
+        if receipt.proof.is_none() {
+            receipt.proof = self.proof(receipt.seq, ProofSize::Commit).await.ok();
+        }
+        Ok(receipt)
     }
 
     async fn append_once(
@@ -168,6 +190,43 @@ impl AuditClient {
     /// smallest size of a checkpoint that it signs.
     pub async fn keys(&self) -> Result<String, ReadError> {
         self.text("/keys").await
+    }
+
+    /// The proof that a record is in the ledger's tree of a size: a C2SP tlog-proof file.
+    pub async fn proof(&self, seq: u64, size: ProofSize) -> Result<String, ReadError> {
+        let query = match size {
+            ProofSize::Commit => String::new(),
+            ProofSize::Latest => "?size=latest".to_owned(),
+            ProofSize::Exactly(size) => format!("?size={size}"),
+        };
+        self.text(&format!("/records/{seq}/proof{query}")).await
+    }
+
+    /// The proof that the tree of one size begins with that of another; the newest one where no
+    /// larger size is given.
+    pub async fn consistency(
+        &self,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<ConsistencyProof, ReadError> {
+        let to = to.map_or_else(|| "latest".to_owned(), |to| to.to_string());
+        let path = format!("/consistency?from={from}&to={to}");
+        let response = accepted(self.get(&path).timeout(READ_TIMEOUT)).await?;
+        response.json().await.map_err(|_| ReadError::Malformed)
+    }
+
+    /// A tile by its path after `tile/` (C2SP tlog-tiles), such as `0/x001/067.p/5`; `None` if
+    /// the ledger's tree does not hold it.
+    pub async fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        let answer = accepted(self.get(&format!("/tile/{path}")).timeout(READ_TIMEOUT)).await;
+        match answer {
+            Ok(response) => {
+                let octets = response.bytes().await.map_err(ReadError::Unreachable)?;
+                Ok(Some(octets.to_vec()))
+            }
+            Err(ReadError::Status(status)) if status == StatusCode::NOT_FOUND.as_u16() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn optional_line(&self, path: &str) -> Result<Option<String>, ReadError> {

@@ -18,8 +18,11 @@ use domain::{
 };
 use tokio::sync::Notify;
 
-use super::{AppendError, LedgerStore, StoreError};
-use crate::block::Block;
+use super::{AppendError, LedgerStore, StoreError, StoredTile};
+use crate::{
+    block::Block,
+    tiles::{Tile, TileId},
+};
 
 /// What goes wrong with an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ struct State {
     late: Vec<Block>,
     append_faults: VecDeque<AppendFault>,
     failing_reads: usize,
+    tiles: BTreeMap<TileId, StoredTile>,
+    failing_tiles: usize,
     clock: Option<Timestamp>,
     appends: usize,
 }
@@ -126,6 +131,16 @@ impl MemoryLedger {
         self.state().visible.split_off(&size);
     }
 
+    /// Makes this many calls about tiles fail from now on.
+    pub fn fail_tiles(&self, count: usize) {
+        self.state().failing_tiles = count;
+    }
+
+    /// Changes the tiles at will, as an administrator could.
+    pub fn change_tiles(&self, change: impl FnOnce(&mut BTreeMap<TileId, StoredTile>)) {
+        change(&mut self.state().tiles);
+    }
+
     /// How many appends were asked for, faults included.
     pub fn appends(&self) -> usize {
         self.state().appends
@@ -147,6 +162,18 @@ impl MemoryLedger {
             return Err(StoreError::Unavailable(Box::new(Injected("a read fails"))));
         }
         Ok(state)
+    }
+
+    fn with_tiles<T>(
+        &self,
+        work: impl FnOnce(&mut BTreeMap<TileId, StoredTile>) -> T,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state();
+        if state.failing_tiles > 0 {
+            state.failing_tiles -= 1;
+            return Err(StoreError::Unavailable(Box::new(Injected("tiles fail"))));
+        }
+        Ok(work(&mut state.tiles))
     }
 
     fn take_fault(&self) -> Option<AppendFault> {
@@ -276,5 +303,34 @@ impl LedgerStore for MemoryLedger {
         let set = self.read()?.clock;
         // Here the store's own clock is the machine's.
         Ok(set.unwrap_or_else(|| DateTime::<Utc>::from(SystemTime::now()).into()))
+    }
+
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError> {
+        self.with_tiles(|stored| {
+            for Tile { id, hashes } in tiles {
+                let wider = match stored.get(id) {
+                    Some(StoredTile::Hashes(found)) => hashes.len() > found.len(),
+                    Some(StoredTile::Malformed) => false,
+                    None => true,
+                };
+                if wider {
+                    stored.insert(*id, StoredTile::Hashes(hashes.clone()));
+                }
+            }
+        })
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError> {
+        self.with_tiles(|stored| {
+            ids.iter().filter_map(|id| Some((*id, stored.get(id)?.clone()))).collect()
+        })
+    }
+
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError> {
+        self.with_tiles(|stored| {
+            if stored.get(&good.id) == Some(bad) {
+                stored.insert(good.id, StoredTile::Hashes(good.hashes.clone()));
+            }
+        })
     }
 }

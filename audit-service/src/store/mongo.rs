@@ -26,14 +26,18 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 
-use super::{AppendError, LedgerStore, StoreError, Stray};
-use crate::block::Block;
+use super::{AppendError, LedgerStore, StoreError, StoredTile, Stray};
+use crate::{
+    block::Block,
+    tiles::{Tile, TileId},
+};
 
 mod document;
 mod error;
 mod indexes;
 mod lookup;
 pub mod open;
+mod tiles;
 
 pub use open::{CosmosConsistency, MongoOptions, OpenError};
 
@@ -51,6 +55,7 @@ const MAX_PAGE_BYTES: usize = 16 * 1024 * 1024;
 pub struct MongoLedger {
     client: Client,
     blocks: Collection<RawDocumentBuf>,
+    tiles: Collection<RawDocumentBuf>,
     /// The latest operation time that any operation reported; see the module's doc.
     seen: Mutex<Option<OperationTime>>,
 }
@@ -62,8 +67,8 @@ impl MongoLedger {
         database: &str,
         options: MongoOptions,
     ) -> Result<Self, OpenError> {
-        let (client, blocks) = open::open(uri, database, options).await?;
-        Ok(Self { client, blocks, seen: Mutex::new(None) })
+        let (client, blocks, tiles) = open::open(uri, database, options).await?;
+        Ok(Self { client, blocks, tiles, seen: Mutex::new(None) })
     }
 
     /// As [`MongoLedger::connect`], to read alone: makes no index.
@@ -72,8 +77,8 @@ impl MongoLedger {
         database: &str,
         options: MongoOptions,
     ) -> Result<Self, OpenError> {
-        let (client, blocks) = open::open_to_read(uri, database, options).await?;
-        Ok(Self { client, blocks, seen: Mutex::new(None) })
+        let (client, blocks, tiles) = open::open_to_read(uri, database, options).await?;
+        Ok(Self { client, blocks, tiles, seen: Mutex::new(None) })
     }
 
     /// A session that sees everything that this value saw or stored. Its cluster time need not
@@ -240,6 +245,18 @@ impl LedgerStore for MongoLedger {
         let time = hello.get_datetime("localTime");
         let time = time.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         Ok(Timestamp::from_millis(time.timestamp_millis()))
+    }
+
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError> {
+        tiles::put(self, tiles).await
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError> {
+        tiles::read(self, ids).await
+    }
+
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError> {
+        tiles::repair(self, good, bad).await
     }
 }
 

@@ -14,14 +14,18 @@ use domain::{
 };
 use rusqlite::Connection;
 
-use super::{AppendError, LedgerStore, StoreError, Stray};
-use crate::block::Block;
+use super::{AppendError, LedgerStore, StoreError, StoredTile, Stray};
+use crate::{
+    block::Block,
+    tiles::{Tile, TileId},
+};
 
 mod append;
 mod open;
 mod pool;
 mod read;
 mod stray;
+mod tiles;
 
 pub use open::OpenError;
 use pool::{Lost, Pool};
@@ -61,6 +65,18 @@ impl SqliteLedger {
     ) -> Result<T, StoreError> {
         match self.readers.run(|connection| query(connection)).await {
             Ok(answer) => answer,
+            Err(Lost::Before(error) | Lost::During(error)) => Err(StoreError::Unavailable(error)),
+        }
+    }
+}
+
+impl SqliteLedger {
+    async fn write_tiles(
+        &self,
+        write: impl FnOnce(&mut Connection) -> Result<(), rusqlite::Error> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        match self.writer.run(write).await {
+            Ok(written) => written.map_err(|error| StoreError::Unavailable(Box::new(error))),
             Err(Lost::Before(error) | Lost::During(error)) => Err(StoreError::Unavailable(error)),
         }
     }
@@ -117,5 +133,20 @@ impl LedgerStore for SqliteLedger {
 
     async fn clock(&self) -> Result<Timestamp, StoreError> {
         self.read(read::clock).await
+    }
+
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError> {
+        let tiles = tiles.to_vec();
+        self.write_tiles(move |connection| tiles::put(connection, &tiles)).await
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError> {
+        let ids = ids.to_vec();
+        self.read(move |connection| tiles::read(connection, &ids)).await
+    }
+
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError> {
+        let (good, bad) = (good.clone(), bad.clone());
+        self.write_tiles(move |connection| tiles::repair(connection, &good, &bad)).await
     }
 }

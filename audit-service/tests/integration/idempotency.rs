@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use audit_service::{
     block::Block,
-    store::{AppendError, LedgerStore, StoreError, memory::MemoryLedger},
+    store::{AppendError, LedgerStore, StoreError, StoredTile, memory::MemoryLedger},
+    tiles::{Tile, TileId},
 };
 use domain::{
     ids::{Mac, Stream},
@@ -197,6 +198,18 @@ impl LedgerStore for Counting {
 
     async fn clock(&self) -> Result<Timestamp, StoreError> {
         self.inner.clock().await
+    }
+
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError> {
+        self.inner.put_tiles(tiles).await
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError> {
+        self.inner.tiles(ids).await
+    }
+
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError> {
+        self.inner.repair_tile(good, bad).await
     }
 }
 

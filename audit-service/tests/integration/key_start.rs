@@ -7,7 +7,11 @@ use audit_service::{
     OpenError, Parts,
     block::Block,
     start::StartError,
-    store::{AppendError, LedgerStore, StoreError, memory::MemoryLedger, sqlite::SqliteLedger},
+    store::{
+        AppendError, LedgerStore, StoreError, StoredTile, memory::MemoryLedger,
+        sqlite::SqliteLedger,
+    },
+    tiles::{Tile, TileId},
 };
 use domain::{
     ids::{Mac, Stream},
@@ -103,6 +107,18 @@ impl LedgerStore for Lying {
     ) -> Result<Vec<String>, StoreError> {
         let from = usize::try_from(from_version).unwrap() - 1;
         Ok(self.rotations.iter().skip(from).cloned().collect())
+    }
+
+    async fn put_tiles(&self, tiles: &[Tile]) -> Result<(), StoreError> {
+        self.store.put_tiles(tiles).await
+    }
+
+    async fn tiles(&self, ids: &[TileId]) -> Result<HashMap<TileId, StoredTile>, StoreError> {
+        self.store.tiles(ids).await
+    }
+
+    async fn repair_tile(&self, good: &Tile, bad: &StoredTile) -> Result<(), StoreError> {
+        self.store.repair_tile(good, bad).await
     }
 
     async fn stray(&self) -> Result<Option<audit_service::store::Stray>, StoreError> {

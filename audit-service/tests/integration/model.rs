@@ -5,6 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 use audit_service::{
     appender::{Appender, Head},
     clock::ClockGuard,
+    prover::Prover,
     queue::Queue,
     recent::Recent,
     service::system_clock,
@@ -140,6 +141,8 @@ pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
         signer: Arc::new(signer()),
         keys: watch::channel(keys()).0,
         recent: Recent::remembering(remembers, remembers),
+        tree: watch::Sender::default(),
+        prover: Prover::new().0,
         head: watch::channel(head).0,
         tail: TailGuard::default(),
         clock: ClockGuard::new(system_clock()),

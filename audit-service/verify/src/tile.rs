@@ -119,3 +119,78 @@ impl fmt::Display for TilePath {
         if self.width < TILE_WIDTH { write!(f, ".p/{}", self.width) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+    use tlog_tiles::Tile;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_the_path_of_a_tile_is_refused() {
+        for path in [
+            "",
+            "0",
+            "0/",
+            "0/0",
+            "0/00",
+            "0/0000",
+            "00/000",
+            "+0/000",
+            "8/000",
+            "64/000",
+            "256/000",
+            "0/000.p/0",
+            "0/000.p/256",
+            "0/000.p/07",
+            "0/000.p/",
+            "0/000.p",
+            "0/000.p/+7",
+            "0/000/7",
+            "0/x000/007",
+            "0/001/234",
+            "0/xx001/234",
+            "0/x001/x234",
+            "0/x018/x446/x744/x073/x709/x551/616",
+            "0/-01",
+            "data/000",
+            "entries",
+            "entries/",
+            "entries/7",
+            "/0/000",
+            "0/000/",
+            "0/000.p/1.p/1",
+        ] {
+            assert_eq!(TilePath::parse(path), Err(NotATile), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_are_those_of_another_implementation(
+            level in 0_u8..8,
+            index in prop_oneof![0_u64..2_000_000, any::<u64>()],
+            width in 1_u32..=256,
+            entries in any::<bool>(),
+        ) {
+            let kind = if entries { TileKind::Entries } else { TileKind::Hashes { level } };
+            let tile = TilePath { kind, index, width: width.into() };
+            let path = tile.to_string();
+            let theirs = Tile::new(8, if entries { 0 } else { level }, index, width, entries);
+            let theirs = theirs.path().replace("tile/8/", "tile/").replace("/data/", "/entries/");
+            prop_assert_eq!(&path, &theirs);
+            prop_assert_eq!(TilePath::parse(path.strip_prefix("tile/").unwrap()), Ok(tile));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(
+            text in prop_oneof![".*", "[0-9x./pentris]{0,40}", "[0-9]{1,3}/(x[0-9]{3}/){0,8}[0-9]{3}(.p/[0-9]{1,3})?"],
+        ) {
+            if let Ok(tile) = TilePath::parse(&text) {
+                prop_assert_eq!(tile.to_string(), format!("tile/{text}"));
+            }
+        }
+    }
+}

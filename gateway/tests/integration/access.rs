@@ -17,6 +17,7 @@ fn example(route: &Route) -> String {
         .replace("{id}", "6f9619ff-8b86-d011-b42d-00cf4fc964ff")
         .replace("{testId}", "00000000-0000-0000-0000-000000000001")
         .replace("{seq}", "7")
+        .replace("{*path}", "0/x001/067.p/5")
 }
 
 fn send(door: &Door, route: &Route, path: &str) -> reqwest::RequestBuilder {
@@ -46,6 +47,10 @@ async fn every_route_answers_exactly_those_who_have_its_scope() {
                 Access::Scope(scope) if !scopes.contains(&scope) => {
                     let message = answer.problem(403);
                     assert!(message.contains(scope.as_str()), "{message}");
+                    assert_eq!(forwarded, 0, "{key} {route:?}");
+                }
+                Access::AnyScope if scopes.is_empty() => {
+                    assert!(answer.problem(403).contains("any scope"), "{answer:?}");
                     assert_eq!(forwarded, 0, "{key} {route:?}");
                 }
                 _ => {
@@ -124,7 +129,11 @@ async fn a_path_that_no_route_has_is_404_whoever_asks() {
         "/patient//",
         "/patient/1//",
         "/audit",
-        "/audit/records/1/proof",
+        "/audit/records/1/proof/2",
+        "/audit/tile",
+        "/audit/tile/",
+        "/tile/0/000",
+        "/consistency",
         "/records",
         "/api/auditrecord",
         "/streams/patient/1/records",

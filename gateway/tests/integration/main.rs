@@ -7,5 +7,6 @@ mod docs;
 mod failures;
 mod forwarding;
 mod harness;
+mod prefer;
 mod reload;
 mod secrecy;

@@ -17,8 +17,9 @@ use super::report::Figures;
 /// Content of a registration, about.
 const CONTENT: &[u8] = br#"{"firstName":"ABCDEF","lastName":"GHIJKL","fullName":"ABCDEF GHIJKL","gender":"female","dateOfBirth":"1980-07-01","postCode":"1234","insuranceNumber":"123456789","preferredContactNumber":"0123456789"}"#;
 
-/// `callers` tasks, each appending registrations one after another.
-pub async fn events(audit: &AuditClient, callers: usize, time: Duration) -> Figures {
+/// `callers` tasks, each appending registrations one after another; with a proof in each receipt
+/// or without. A receipt that lacks the proof counts as a failure.
+pub async fn events(audit: &AuditClient, callers: usize, time: Duration, proof: bool) -> Figures {
     let start = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
@@ -27,11 +28,13 @@ pub async fn events(audit: &AuditClient, callers: usize, time: Duration) -> Figu
                 let key = data_key();
                 let (mut latencies, mut failed) = (Vec::new(), 0);
                 while start.elapsed() < time {
-                    let proposal = registration(&key);
+                    let proposal = Proposal { proof, ..registration(&key) };
                     let begun = Instant::now();
                     match audit.append(proposal).await {
-                        Ok(_) => latencies.push(begun.elapsed()),
-                        Err(_) => failed += 1,
+                        Ok(receipt) if receipt.proof.is_some() == proof => {
+                            latencies.push(begun.elapsed());
+                        }
+                        Ok(_) | Err(_) => failed += 1,
                     }
                 }
                 (latencies, failed)

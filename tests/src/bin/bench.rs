@@ -14,6 +14,7 @@ use tests::{
     bench::{
         appends, baseline,
         load::{self, Operation, Target},
+        proofs,
         report::{Figures, machine_load},
     },
     mongod,
@@ -25,6 +26,9 @@ const SEEDED: usize = 2_000;
 
 /// Callers of the append measurement.
 const CALLERS: usize = 256;
+
+/// Proofs made and checked at each size.
+const PROOFS: usize = 1_000;
 
 /// Measures what the system bears.
 #[derive(Debug, Parser)]
@@ -44,6 +48,9 @@ struct Arguments {
     /// Operations to measure: echo, create, load, create-test, list-tests, search.
     #[arg(long, value_delimiter = ',', default_value = "create,load,create-test,list-tests")]
     operations: Vec<String>,
+    /// Records of ledgers to prove records of; ten million take 400 MB.
+    #[arg(long, value_delimiter = ',', default_value = "1000,1000000,10000000")]
+    proof_sizes: Vec<u64>,
 }
 
 #[tokio::main]
@@ -51,6 +58,15 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let time = Duration::from_secs(arguments.seconds);
     show(&format!("load of the machine at the start: {}", machine_load()));
+    for size in &arguments.proof_sizes {
+        let costs = proofs::costs(*size, PROOFS).await?;
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let (make, check) = (micros(costs.make), micros(costs.check));
+        show(&format!(
+            "proofs of {size} records: made in {make:.0} µs, checked in {check:.0} µs, at most {} bytes",
+            costs.bytes
+        ));
+    }
     let raw = raw_rates(&arguments, time).await?;
     for store in &arguments.stores {
         measure(&arguments, store, raw, time).await?;
@@ -89,12 +105,17 @@ async fn measure(
     };
     let system = System::standalone(store_of).await;
     let audit = audit_client(&system)?;
-    let mut runs = Vec::new();
+    // In turns, so that whatever else the machine does meets both.
+    let (mut plain, mut proven) = (Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
-        runs.push(appends::events(&audit, CALLERS, time).await);
+        plain.push(appends::events(&audit, CALLERS, time, false).await);
+        proven.push(appends::events(&audit, CALLERS, time, true).await);
     }
-    let figures = Figures::median(runs).context("at least one run")?;
-    line(&format!("{store}: appends, {CALLERS} callers"), figures, raw);
+    let plain = Figures::median(plain).context("at least one run")?;
+    let proven = Figures::median(proven).context("at least one run")?;
+    line(&format!("{store}: appends, {CALLERS} callers"), plain, raw);
+    line(&format!("{store}: appends with proofs"), proven, raw);
+    show(&format!("{store}: appends with proofs are {:.2} × without", proven.rate / plain.rate));
     system.finish().await;
 
     // The read models of the appends above are still being written: begin anew.

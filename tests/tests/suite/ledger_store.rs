@@ -12,6 +12,11 @@ use at_once::{
 };
 use backend::Backend;
 use fixture::{BlockBuilder, event, fill, mac, patient, plain};
+use tiles::{
+    a_bad_tile_is_repaired_where_it_still_stands,
+    a_wider_tile_replaces_a_narrower_one_and_never_the_reverse, tiles_come_back_as_they_were,
+    tiles_that_were_tampered_with_are_repaired_and_never_served,
+};
 
 mod at_once;
 mod backend;
@@ -20,6 +25,7 @@ mod malformed;
 mod memory_faults;
 mod mongo_cluster;
 mod opening;
+mod tiles;
 
 /// Runs each behaviour on a store of its own.
 macro_rules! conformance {
@@ -52,6 +58,10 @@ conformance!(memory, sqlite, mongo; {
     what_one_value_stored_another_sees,
     reads_go_on_beside_appends,
     the_clock_runs,
+    tiles_come_back_as_they_were,
+    a_wider_tile_replaces_a_narrower_one_and_never_the_reverse,
+    a_bad_tile_is_repaired_where_it_still_stands,
+    tiles_that_were_tampered_with_are_repaired_and_never_served,
 });
 
 async fn an_empty_ledger_holds_nothing(backend: &Backend) {

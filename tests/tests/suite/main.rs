@@ -20,6 +20,7 @@ mod ledger_failover;
 mod ledger_processes;
 mod ledger_store;
 mod projection_store;
+mod proofs;
 mod scenario;
 mod sealing;
 mod secrecy;

@@ -36,6 +36,15 @@ pub(super) fn append_error(first: u64, error: Error) -> AppendError {
     }
 }
 
+/// Whether an upsert found its place taken.
+pub(super) fn is_duplicate_key(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code == DUPLICATE_KEY,
+        ErrorKind::Command(error) => error.code == DUPLICATE_KEY,
+        _ => false,
+    }
+}
+
 pub(super) fn read_error(error: Error) -> StoreError {
     StoreError::Unavailable(Box::new(error))
 }

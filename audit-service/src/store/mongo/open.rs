@@ -12,7 +12,7 @@ use mongodb::{
     },
 };
 
-use super::indexes;
+use super::{indexes, tiles};
 
 /// The collection of blocks.
 const COLLECTION: &str = "blocks";
@@ -106,21 +106,24 @@ impl OpenError {
     }
 }
 
+/// The client, the blocks and the tiles.
+type Opened = (Client, Collection<RawDocumentBuf>, Collection<RawDocumentBuf>);
+
 pub(super) async fn open(
     uri: &str,
     database: &str,
     options: MongoOptions,
-) -> Result<(Client, Collection<RawDocumentBuf>), OpenError> {
-    let (client, blocks) = open_to_read(uri, database, options).await?;
-    indexes::ensure(&blocks).await?;
-    Ok((client, blocks))
+) -> Result<Opened, OpenError> {
+    let opened = open_to_read(uri, database, options).await?;
+    indexes::ensure(&opened.1).await?;
+    Ok(opened)
 }
 
 pub(super) async fn open_to_read(
     uri: &str,
     database: &str,
     options: MongoOptions,
-) -> Result<(Client, Collection<RawDocumentBuf>), OpenError> {
+) -> Result<Opened, OpenError> {
     let client_options = client_options(uri).await?;
     let hosts = client_options.hosts.clone();
     let client = Client::with_options(client_options).map_err(OpenError::Uri)?;
@@ -136,8 +139,10 @@ pub(super) async fn open_to_read(
         )
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
-    let blocks = client.database(database).collection_with_options(COLLECTION, collection_options);
-    Ok((client, blocks))
+    let database = client.database(database);
+    let blocks = database.collection_with_options(COLLECTION, collection_options.clone());
+    let tiles = database.collection_with_options(tiles::COLLECTION, collection_options);
+    Ok((client, blocks, tiles))
 }
 
 async fn client_options(uri: &str) -> Result<ClientOptions, OpenError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 const APPLICATION_ID: i32 = 0x564c_6564;
 
 /// The version of the tables below.
-const TABLES_VERSION: i32 = 1;
+const TABLES_VERSION: i32 = 2;
 
 /// How long to wait for another process's write or checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,6 +48,25 @@ const TABLES: &str = "
     CREATE INDEX records_by_command ON records (command) WHERE command IS NOT NULL;
 ";
 
+/// Since version 2. Derived from the blocks; `number` is the tile's place in its level.
+const TILES_TABLE: &str = "
+    CREATE TABLE tiles (
+        level INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        hashes BLOB NOT NULL,
+        PRIMARY KEY (level, number)
+    ) STRICT;
+";
+
+/// What a file holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    Nothing,
+    /// Tables of the version before tiles.
+    WithoutTiles,
+    Ledger,
+}
+
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -80,7 +99,7 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
     make_file(path)?;
     let mut connection = connect(path)?;
     // Checked before anything is changed: the file may be someone else's.
-    is_new(&connection)?;
+    contents(&connection)?;
     // Of a new file alone; before its first page is written.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     let mode: String =
@@ -89,9 +108,13 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NoWriteAheadLog);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if is_new(&transaction)? {
+    let found = contents(&transaction)?;
+    if found == Contents::Nothing {
         transaction.execute_batch(TABLES)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    if found != Contents::Ledger {
+        transaction.execute_batch(TILES_TABLE)?;
         transaction.pragma_update(None, "user_version", TABLES_VERSION)?;
     }
     transaction.commit()?;
@@ -106,7 +129,11 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NotAFile);
     }
     let connection = connect(path)?;
-    if is_new(&connection)? { Err(OpenError::NotALedger) } else { Ok(connection) }
+    if contents(&connection)? == Contents::Nothing {
+        Err(OpenError::NotALedger)
+    } else {
+        Ok(connection)
+    }
 }
 
 /// Opens a file that exists.
@@ -134,13 +161,14 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
     options.open(path).map(drop).map_err(OpenError::File)
 }
 
-fn is_new(connection: &Connection) -> Result<bool, OpenError> {
+fn contents(connection: &Connection) -> Result<Contents, OpenError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (number("application_id")?, number("user_version")?) {
-        (0, 0) if tables == 0 => Ok(true),
-        (APPLICATION_ID, TABLES_VERSION) => Ok(false),
+        (0, 0) if tables == 0 => Ok(Contents::Nothing),
+        (APPLICATION_ID, 1) => Ok(Contents::WithoutTiles),
+        (APPLICATION_ID, TABLES_VERSION) => Ok(Contents::Ledger),
         (APPLICATION_ID, found) => Err(OpenError::Version { found }),
         _ => Err(OpenError::NotALedger),
     }
