@@ -19,9 +19,8 @@ use crate::{
     appender::Head,
     clock::Clock,
     notary::Notary,
-    witness::{
-        book::CosignedBook, client::WitnessSpec, prover::ConsistencyProver, submit::Submitter,
-    },
+    proofs::Proofs,
+    witness::{book::CosignedBook, client::WitnessSpec, submit::Submitter},
 };
 
 pub mod http;
@@ -126,7 +125,7 @@ impl Outside {
         self,
         head: &watch::Receiver<Head>,
         notary: &Arc<Notary>,
-        prover: Arc<dyn ConsistencyProver>,
+        proofs: &Proofs,
         tasks: &TaskTracker,
     ) -> Arc<CosignedBook> {
         let Self { witnesses, witness_every, anchors, anchor_every } = self;
@@ -135,7 +134,8 @@ impl Outside {
         if witnessed {
             let (head, notary) = (head.clone(), notary.clone());
             let book = book.clone();
-            let submitter = Submitter::new(head, notary, prover, book, witnesses, witness_every);
+            let submitter =
+                Submitter::new(head, notary, proofs.clone(), book, witnesses, witness_every);
             tasks.spawn(submitter.run());
         }
         if !anchors.is_empty() {

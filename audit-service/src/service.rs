@@ -28,7 +28,7 @@ use crate::{
     store::{LedgerStore, StoreError},
     tail::TailGuard,
     tiler::Tiler,
-    witness::{book::CosignedBook, prover::BlockProver},
+    witness::book::CosignedBook,
 };
 
 /// How often the newest checkpoint is written to the checkpoint file.
@@ -137,8 +137,7 @@ impl AuditLedger {
         tasks.spawn(Tiler { store: store.clone(), head, tiled, rebuild: asked, again }.run());
         tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
         tasks.spawn(remember(watcher.clone(), notary.clone()));
-        let consistency = Arc::new(BlockProver::new(store.clone()));
-        let cosigned = outside.start(&watcher, &notary, consistency, tasks);
+        let cosigned = outside.start(&watcher, &notary, &proofs, tasks);
         Ok(Self { queue, head: watcher, store, proofs, notary, cosigned })
     }
 

@@ -10,5 +10,4 @@ pub mod state;
 
 pub mod book;
 pub mod client;
-pub mod prover;
 pub mod submit;

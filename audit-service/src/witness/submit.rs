@@ -11,7 +11,6 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     book::CosignedBook,
     client::{SubmitError, Submitted, WitnessSpec},
-    prover::{ConsistencyProver, ProveError},
     request::AddCheckpoint,
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     checkpoint::{CheckpointError, TreeHead},
     notary::Notary,
     outside::outage::Outage,
+    proofs::{NoProof, Proofs},
 };
 
 /// Between the end of a round and the next one at least, whatever the setting.
@@ -42,7 +42,7 @@ const MAX_AHEAD: u32 = 20;
 pub struct Submitter {
     head: watch::Receiver<Head>,
     notary: Arc<Notary>,
-    prover: Arc<dyn ConsistencyProver>,
+    proofs: Proofs,
     book: Arc<CosignedBook>,
     http: reqwest::Client,
     witnesses: Vec<Witness>,
@@ -69,7 +69,7 @@ enum RoundError {
     #[error(transparent)]
     Submit(#[from] SubmitError),
     #[error("no consistency proof can be made")]
-    Prove(#[from] ProveError),
+    Prove(#[from] NoProof),
     #[error("the witness took too long")]
     TimedOut,
 }
@@ -79,7 +79,7 @@ impl Submitter {
     pub fn new(
         head: watch::Receiver<Head>,
         notary: Arc<Notary>,
-        prover: Arc<dyn ConsistencyProver>,
+        proofs: Proofs,
         book: Arc<CosignedBook>,
         witnesses: Vec<WitnessSpec>,
         pause: Duration,
@@ -97,7 +97,7 @@ impl Submitter {
         };
         let witnesses = witnesses.into_iter().enumerate().map(witness).collect();
         let http = runtime::client::internal_client();
-        Self { head, notary, prover, book, http, witnesses, pause: pause.max(LEAST_PAUSE) }
+        Self { head, notary, proofs, book, http, witnesses, pause: pause.max(LEAST_PAUSE) }
     }
 
     /// Submits what is new until the appender is gone.
@@ -149,10 +149,10 @@ impl Submitter {
         let Head { size, root, .. } = *self.head.borrow();
         let note = self.notary.sign(TreeHead { size, root }).await?;
         let now = Instant::now();
-        let Self { prover, book, http, witnesses, .. } = self;
+        let Self { proofs, book, http, witnesses, .. } = self;
         let due = witnesses.iter_mut().filter(|w| w.cosigned < size && w.not_before <= now);
         let submissions = due.map(async |witness| {
-            let submitting = witness.submit(http, &**prover, size, &note);
+            let submitting = witness.submit(http, proofs, size, &note);
             let result = match tokio::time::timeout(ROUND_TIMEOUT, submitting).await {
                 Ok(result) => result,
                 Err(_) => Err(RoundError::TimedOut),
@@ -176,7 +176,7 @@ impl Witness {
     async fn submit(
         &mut self,
         http: &reqwest::Client,
-        prover: &dyn ConsistencyProver,
+        proofs: &Proofs,
         size: u64,
         note: &str,
     ) -> Result<Option<String>, RoundError> {
@@ -184,7 +184,7 @@ impl Witness {
             if self.has > size {
                 break;
             }
-            let proof = prover.consistency(self.has, size).await?;
+            let proof = proofs.consistency(self.has, size).await?.hashes;
             let request = AddCheckpoint { old: self.has, proof, note: note.to_owned() };
             match self.spec.submit(http, &request).await? {
                 Submitted::Cosigned(line) => {

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use audit_service::{
     outside::Outside,
     store::{LedgerStore, memory::MemoryLedger},
-    witness::{
-        client::WitnessSpec,
-        prover::{BlockProver, ConsistencyProver, ProveError},
-    },
+    witness::client::WitnessSpec,
 };
 use audit_verify::{checkpoint::LedgerKey, cosignature::WitnessKey};
 use axum::{Router, body::Bytes, routing::post};
@@ -248,38 +245,6 @@ async fn a_rewritten_ledger_is_not_cosigned_and_leaves_evidence() {
     assert_eq!(ledger_key().open(&fork).unwrap().root, rewritten.blocks()[0].root);
     server.stop().await;
     witness.stop().await;
-}
-
-#[tokio::test]
-async fn proofs_from_blocks_verify_between_any_two_sizes() {
-    let store = MemoryLedger::new();
-    let running = Machine::new().open(&store).await;
-    for (block, count) in [1, 2, 5, 1, 8, 13, 3, 1].into_iter().enumerate() {
-        let of = block as u64;
-        running.append_all((1..=count).map(|version| event(of, version))).await;
-    }
-    running.stop().await;
-    let mut frontier = domain::merkle::Frontier::default();
-    let mut roots = vec![frontier.root()];
-    for line in store.blocks().iter().flat_map(|block| &block.lines) {
-        frontier.push(Hash::of_line(line));
-        roots.push(frontier.root());
-    }
-    let shared: Arc<dyn LedgerStore> = Arc::new(store.clone());
-    let prover = BlockProver::new(shared);
-    let size = frontier.size();
-    for to in 0..=size {
-        for from in 0..=to {
-            let proof = prover.consistency(from, to).await.unwrap();
-            let root = |size: u64| roots[usize::try_from(size).unwrap()];
-            let checked = check_consistency((from, root(from)), (to, root(to)), &proof);
-            assert_eq!(checked, Ok(()), "{from} {to}");
-        }
-    }
-    assert!(matches!(prover.consistency(2, 1).await, Err(ProveError::Range { .. })));
-    assert!(matches!(prover.consistency(1, size + 1).await, Err(ProveError::Missing { .. })));
-    store.fail_reads(1);
-    assert!(matches!(prover.consistency(1, size).await, Err(ProveError::Store(_))));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The command line: what can be asked for.
 
+use audit_service::witness::args::WitnessArgs;
 use clap::{Parser, Subcommand};
+use runtime::{shutdown, telemetry};
 
 use crate::{
     check::{self, CheckArgs},
     checkpoint::{self, CheckpointArgs},
     export::{self, ExportArgs},
-    output::Outcome,
+    output::{Outcome, Report},
     prove::{self, ProveArgs},
     verify::{self, VerifyArgs},
 };
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     /// Fetch, show, keep and compare signed checkpoints.
     #[command(after_help = EXIT_CODES)]
     Checkpoint(Box<CheckpointArgs>),
+    /// Watch ledgers: cosign each checkpoint that extends the one before (C2SP tlog-witness).
+    Witness(Box<WitnessArgs>),
 }
 
 impl Command {
@@ -62,6 +66,7 @@ impl Command {
             Self::Prove(_) => "prove",
             Self::Check(_) => "check",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Witness(_) => "witness",
         }
     }
 
@@ -73,8 +78,16 @@ impl Command {
             Self::Prove(args) => prove::run(*args).await,
             Self::Check(args) => check::run(&args),
             Self::Checkpoint(args) => checkpoint::run(*args).await,
+            Self::Witness(args) => witness(*args).await,
         }
     }
+}
+
+/// A witness runs until it is told to stop, and says on standard error what it sees.
+async fn witness(args: WitnessArgs) -> Outcome {
+    telemetry::init("audit-witness");
+    args.run(shutdown::on_signals()).await.map_err(anyhow::Error::from)?;
+    Ok(Report::nothing())
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ impl Report {
         Self { words: words.into(), facts: Map::new() }
     }
 
+    /// A result about which there is nothing to say: the work was something else.
+    pub(crate) fn nothing() -> Self {
+        Self::new("")
+    }
+
     /// Adds a member to the JSON form.
     pub(crate) fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.facts.insert(name.to_owned(), value.into());
@@ -83,6 +88,7 @@ pub(crate) fn note(words: &str) {
 fn print_words(command: &str, outcome: Outcome) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match outcome {
+        Ok(report) if report.words.is_empty() => {}
         Ok(report) => writeln!(out, "{}", report.words)?,
         Err(Failure::Tampered(found)) => writeln!(out, "TAMPERED: {}", found.report.words)?,
         Err(Failure::CouldNotTell(error)) => {

@@ -1,5 +1,6 @@
 //! `audit verify`: a live ledger, an export or a store, in full or from a trusted checkpoint on.
 
+mod anchored;
 mod args;
 mod export;
 mod live;
@@ -33,6 +34,8 @@ struct Verified {
     checkpoint: Option<String>,
     /// Who cosigned that checkpoint.
     cosigned: Vec<Cosigned>,
+    /// What else was compared, in words.
+    compared: Vec<String>,
     /// What was not checked, and why, in words.
     unchecked: Vec<String>,
 }

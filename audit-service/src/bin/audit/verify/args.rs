@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::bail;
-use audit_service::store::mongo::open::CosmosConsistency;
+use audit_service::{outside::AnchorArgs, store::mongo::open::CosmosConsistency};
 use audit_verify::seal::SealKey;
 use clap::Args;
 use domain::ids::Name;
@@ -34,6 +34,9 @@ pub(crate) struct VerifyArgs {
     pub(super) verifier_keys: VerifierKeyArgs,
     #[command(flatten)]
     pub(super) witnesses: WitnessKeyArgs,
+    /// Anchors whose checkpoints the records must agree with.
+    #[command(flatten)]
+    pub(super) anchors: AnchorArgs,
     /// With --witness-key: refuse a checkpoint that a witness cosigned longer ago than this.
     #[arg(long, value_name = "SECONDS", requires = "witness_keys")]
     max_age: Option<u64>,

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use audit_verify::verifier::{Options, Start, TextChunks};
 
-use super::{Verified, VerifyArgs, check_checkpoint, engine, expected_of};
+use super::{Verified, VerifyArgs, anchored::Anchored, check_checkpoint, engine, expected_of};
 use crate::output::Failure;
 
 /// The first bytes of a zstd frame (RFC 8878 §3.1.1).
@@ -30,6 +30,9 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
     if let Some(trusted) = &args.trusted {
         expected.push(expected_of("the trusted checkpoint", trusted)?);
     }
+    // An export ends where its checkpoint does, whatever came after.
+    let (anchored, compared) = Anchored::read(args, trust.origin()).await?.within(0, size);
+    expected.extend(anchored);
     let options = Options {
         origin: trust.origin().clone(),
         keys: trust.keys().to_vec(),
@@ -49,6 +52,7 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
         what: format!("the export {shown}"),
         checkpoint: Some(note),
         cosigned,
+        compared,
         unchecked: Vec::new(),
     })
 }

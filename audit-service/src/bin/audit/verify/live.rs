@@ -10,7 +10,7 @@ use audit_verify::{
 use domain::{chain::Link, hash::Hash, merkle::Frontier, record::Record};
 use tokio::runtime::Handle;
 
-use super::{Verified, VerifyArgs, check_checkpoint, engine, expected_of};
+use super::{Verified, VerifyArgs, anchored::Anchored, check_checkpoint, engine, expected_of};
 use crate::{
     evidence::{Trust, short},
     output::Failure,
@@ -25,6 +25,8 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let trusted = args.trusted.as_deref();
     let trusted = trusted.map(|path| expected_of("the trusted checkpoint", path)).transpose()?;
     let at_least = trusted.as_ref().map_or(0, |trusted| trusted.head.size);
+    // Before the checkpoint: whatever is anchored by now, the ledger must have by then.
+    let anchored = Anchored::read(args, trust.origin()).await?;
     let which =
         if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
     let (note, head) = if let Some(path) = &args.checkpoint {
@@ -62,6 +64,8 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let mut expected =
         vec![Expected { name: "the checkpoint".to_owned(), head, note: Some(note.clone()) }];
     expected.extend(trusted);
+    let (anchored, compared) = anchored.within(from, u64::MAX);
+    expected.extend(anchored);
     let options = Options {
         origin: trust.origin().clone(),
         keys: trust.keys().to_vec(),
@@ -73,7 +77,7 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let what = format!("the ledger at {}", ledger.url());
     let pages = Pages { ledger, next: from, size, handle: Handle::current(), page: None };
     let report = engine(options, pages, args.threads(), size.saturating_sub(from)).await?;
-    Ok(Verified { report, what, checkpoint: Some(note), cosigned, unchecked })
+    Ok(Verified { report, what, checkpoint: Some(note), cosigned, compared, unchecked })
 }
 
 /// The place after a trusted checkpoint. The last record that it covers, with its inclusion proof,

@@ -17,7 +17,7 @@ use domain::{ids::Name, record::Record};
 use runtime::store_location::StoreLocation;
 use tokio::runtime::Handle;
 
-use super::{Verified, VerifyArgs, check_checkpoint, engine, expected_of};
+use super::{Verified, VerifyArgs, anchored::Anchored, check_checkpoint, engine, expected_of};
 use crate::output::Failure;
 
 /// Blocks read at once.
@@ -55,6 +55,8 @@ pub(super) async fn verify(
         unchecked.push("signatures: no --verifier-key was given".to_owned());
         (origin_of(&*store).await?, Vec::new())
     };
+    let (anchored, compared) = Anchored::read(args, &origin).await?.within(0, u64::MAX);
+    expected.extend(anchored);
     let seal_key = args.seal_key()?;
     if seal_key.is_none() {
         unchecked.push("the blocks' seals: no --seal-key was given".to_owned());
@@ -87,6 +89,7 @@ pub(super) async fn verify(
         what: format!("the store {location}"),
         checkpoint: note,
         cosigned,
+        compared,
         unchecked,
     })
 }

@@ -14,7 +14,7 @@ const SHOWN: usize = 10;
 
 /// What a person and a script are told.
 pub(super) fn of(verified: Verified) -> Outcome {
-    let Verified { report, what, cosigned, unchecked, .. } = verified;
+    let Verified { report, what, cosigned, compared, unchecked, .. } = verified;
     let mut lines = Vec::new();
     match report.findings.first() {
         None => lines.push(format!("INTACT: {what}, {}", extent(&report))),
@@ -35,11 +35,13 @@ pub(super) fn of(verified: Verified) -> Outcome {
         }
     }
     lines.push(checked(&report));
-    for agreed in &report.agreed {
+    // Of many anchored ones the newest says what the others do.
+    for agreed in report.agreed.iter().rev().take(SHOWN) {
         let by = agreed.key.as_ref().map(|key| format!(", signed by {}", short(key)));
         let (name, size) = (&agreed.name, agreed.size);
         lines.push(format!("agrees with {name} of {size} records{}", by.unwrap_or_default()));
     }
+    lines.extend(compared);
     lines.extend(unchecked.iter().map(|what| format!("not checked: {what}")));
     let words = lines.join("\n") + &Cosigned::words(&cosigned);
     let report_out = facts(Report::new(words), &report, &cosigned, &unchecked);
