@@ -11,10 +11,15 @@ use domain::{
 };
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinHandle, JoinSet},
 };
 
-use crate::{block_tree::BlockTree, checkpoint::TreeHead, notary::Notary, queue::Item};
+use crate::{
+    block_tree::BlockTree,
+    checkpoint::{CheckpointError, TreeHead},
+    notary::Notary,
+    queue::Item,
+};
 
 /// Blocks that one write of the checkpoint file covers at most.
 const BLOCKS_AT_ONCE: usize = 64;
@@ -78,12 +83,13 @@ impl Waits {
     /// Runs until the appender is gone and everybody is answered.
     pub async fn run(mut self, notary: Arc<Notary>) {
         let mut blocks = Vec::new();
+        let mut signing = Signing { notary, stuck: None };
         // As many as there are blocks whose callers wait.
         let mut giving = JoinSet::new();
         while self.0.recv_many(&mut blocks, BLOCKS_AT_ONCE).await > 0 {
             // The highest first: once the file holds it, the others need no write.
             for block in blocks.drain(..).rev() {
-                let note = sign(&notary, block.grown.head).await;
+                let note = signing.sign(block.grown.head).await;
                 // Some hundred hashes and as many texts: not for a thread that others wait for.
                 giving.spawn_blocking(move || block.give_out(note.as_deref()));
             }
@@ -103,21 +109,35 @@ fn log_failure(given: Result<(), JoinError>) {
     }
 }
 
-/// The signed checkpoint, unless it takes too long or cannot be remembered.
-async fn sign(notary: &Arc<Notary>, head: TreeHead) -> Option<String> {
-    match tokio::time::timeout(PATIENCE, notary.sign(head)).await {
-        Ok(Ok(note)) => Some(note),
-        Ok(Err(error)) => {
-            tracing::error!(
+/// Signs, one checkpoint after another.
+struct Signing {
+    notary: Arc<Notary>,
+    /// One that took too long. While it goes on, nothing else is asked to wait for the file.
+    stuck: Option<JoinHandle<Result<String, CheckpointError>>>,
+}
+
+impl Signing {
+    /// The signed checkpoint, unless it takes too long or cannot be remembered.
+    async fn sign(&mut self, head: TreeHead) -> Option<String> {
+        if self.stuck.as_ref().is_some_and(|stuck| !stuck.is_finished()) {
+            return None;
+        }
+        self.stuck = None;
+        let notary = self.notary.clone();
+        let mut task = tokio::spawn(async move { notary.sign(head).await });
+        match tokio::time::timeout(PATIENCE, &mut task).await {
+            Ok(Ok(Ok(note))) => return Some(note),
+            Ok(Ok(Err(error))) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "no checkpoint was signed, so receipts go out without a proof"
-            );
-            None
+            ),
+            Ok(Err(error)) => tracing::error!(%error, "no checkpoint was signed"),
+            Err(_) => {
+                tracing::error!("the checkpoint file is slow, so receipts go out without a proof");
+                self.stuck = Some(task);
+            }
         }
-        Err(_) => {
-            tracing::error!("the checkpoint file is slow, so receipts go out without a proof");
-            None
-        }
+        None
     }
 }
 

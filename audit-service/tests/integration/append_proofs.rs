@@ -1,6 +1,6 @@
 //! A proof in the receipt: to the checkpoint that was signed right after the same commit.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use audit_service::store::memory::{AppendFault, MemoryLedger};
 use audit_verify::{
@@ -160,6 +160,27 @@ async fn the_appender_does_not_wait_for_the_checkpoint_file() {
     };
     let (mut results, ()) = tokio::join!(waiting, appending);
     assert_eq!(check(&receipt(results.pop().unwrap())).size, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_file_that_hangs_holds_nobody_up_for_long() {
+    let machine = Machine::new();
+    let running = machine.open(&MemoryLedger::new()).await;
+    let mut lock = machine.checkpoint_file().path().as_os_str().to_owned();
+    lock.push(".lock");
+    let lock = fs::File::create(lock).unwrap();
+    lock.lock().unwrap();
+    let begun = Instant::now();
+    for n in 0..8 {
+        assert_eq!(receipt(running.append(proven(read(n))).await).proof, None);
+    }
+    // The first waits for a while, the others know better.
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    lock.unlock().unwrap();
+    while receipt(running.append(proven(read(9))).await).proof.is_none() {
+        assert!(begun.elapsed() < PATIENCE, "no proof any more");
+    }
     running.stop().await;
 }
 
