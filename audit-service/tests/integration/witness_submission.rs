@@ -2,19 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use audit_service::{
-    outside::Outside,
-    store::{LedgerStore, memory::MemoryLedger},
-    witness::client::WitnessSpec,
-};
+use audit_service::{outside::Outside, store::memory::MemoryLedger, witness::client::WitnessSpec};
 use audit_verify::{checkpoint::LedgerKey, cosignature::WitnessKey};
 use axum::{Router, body::Bytes, routing::post};
-use domain::{hash::Hash, merkle::check_consistency};
+use domain::hash::Hash;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::{
-    fixture::{Machine, PATIENCE, event, read},
+    fixture::{PATIENCE, read},
     server::{Answer, Server},
     witness_fixture::{Witness, ledger_secret, witness_secret},
 };
