@@ -20,6 +20,7 @@ mod cli_checkpoint;
 mod cli_export;
 mod cli_liars;
 mod cli_proof;
+mod cli_verify;
 mod clock;
 mod faults;
 mod forged;

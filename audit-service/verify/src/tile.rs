@@ -181,7 +181,9 @@ mod tests {
             let theirs = Tile::new(8, if entries { 0 } else { level }, index, width, entries);
             let theirs = theirs.path().replace("tile/8/", "tile/").replace("/data/", "/entries/");
             prop_assert_eq!(&path, &theirs);
-            prop_assert_eq!(TilePath::parse(path.strip_prefix("tile/").unwrap()), Ok(tile));
+            // No tree of less than 2^64 records has the others.
+            let parsed = tile.smallest_tree().map(|_| tile).ok_or(NotATile);
+            prop_assert_eq!(TilePath::parse(path.strip_prefix("tile/").unwrap()), parsed);
         }
 
         #[test]

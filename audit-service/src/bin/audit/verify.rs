@@ -18,6 +18,8 @@ use audit_verify::{
     verifier::{self, Expected, Options, Read, VerifyError},
 };
 
+use domain::ids::Name;
+
 use crate::{
     evidence::{Cosigned, demand_cosignatures, read_text, write_whole},
     output::{Failure, Outcome},
@@ -80,11 +82,13 @@ fn save(path: &Path, note: &str) -> anyhow::Result<()> {
     write_whole(path, note.as_bytes())
 }
 
-/// A checkpoint in a file, as something that the records must agree with.
-fn expected_of(name: &str, path: &Path) -> anyhow::Result<Expected> {
+/// A checkpoint in a file, as something that the records of this ledger must agree with. Whose it
+/// is it says itself: the signature is checked with the records.
+fn expected_of(name: &str, path: &Path, origin: &Name) -> anyhow::Result<Expected> {
     let note = read_text(path)?;
-    let shown = || path.display().to_string();
-    let (_, head) = read_unverified(&note).with_context(shown)?;
+    let shown = path.display();
+    let (of, head) = read_unverified(&note).with_context(|| shown.to_string())?;
+    anyhow::ensure!(of == *origin, "{shown} is a checkpoint of the ledger {of}, not of {origin}");
     Ok(Expected { name: name.to_owned(), head, note: Some(note) })
 }
 

@@ -22,13 +22,13 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
         trust.context("give the ledger's --verifier-key: an export proves nothing alone")?;
     let checkpoint = args.checkpoint.as_deref();
     let checkpoint = checkpoint.context("give the --checkpoint that covers the export")?;
-    let checkpoint = expected_of("the checkpoint", checkpoint)?;
+    let checkpoint = expected_of("the checkpoint", checkpoint, trust.origin())?;
     let note = checkpoint.note.clone().unwrap_or_default();
     let cosigned = check_checkpoint(args, &note)?;
     let size = checkpoint.head.size;
     let mut expected = vec![checkpoint];
     if let Some(trusted) = &args.trusted {
-        expected.push(expected_of("the trusted checkpoint", trusted)?);
+        expected.push(expected_of("the trusted checkpoint", trusted, trust.origin())?);
     }
     // An export ends where its checkpoint does, whatever came after.
     let (anchored, compared) = Anchored::read(args, trust.origin()).await?.within(0, size);

@@ -23,14 +23,16 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let ledger = HttpLedger::connect(server).await.map_err(anyhow::Error::from)?;
     let trust = args.verifier_keys.load_or(ledger.key())?;
     let trusted = args.trusted.as_deref();
-    let trusted = trusted.map(|path| expected_of("the trusted checkpoint", path)).transpose()?;
+    let trusted = trusted
+        .map(|path| expected_of("the trusted checkpoint", path, trust.origin()))
+        .transpose()?;
     let at_least = trusted.as_ref().map_or(0, |trusted| trusted.head.size);
     // Before the checkpoint: whatever is anchored by now, the ledger must have by then.
     let anchored = Anchored::read(args, trust.origin()).await?;
     let which =
         if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
     let (note, head) = if let Some(path) = &args.checkpoint {
-        let given = expected_of("the checkpoint", path)?;
+        let given = expected_of("the checkpoint", path, trust.origin())?;
         (given.note.unwrap_or_default(), given.head)
     } else {
         let pinned = pin(&ledger, &trust, which, at_least).await?;

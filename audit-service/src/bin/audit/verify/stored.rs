@@ -31,11 +31,17 @@ pub(super) async fn verify(
     let store = open(args, location).await?;
     let trust = args.verifier_keys.load()?;
     let mut unchecked = Vec::new();
+    let (origin, keys) = if let Some(trust) = &trust {
+        (trust.origin().clone(), trust.keys().to_vec())
+    } else {
+        unchecked.push("signatures: no --verifier-key was given".to_owned());
+        (origin_of(&*store).await?, Vec::new())
+    };
     let mut expected = Vec::new();
     let mut cosigned = Vec::new();
     let mut note = None;
     if let Some(path) = &args.checkpoint {
-        let checkpoint = expected_of("the checkpoint", path)?;
+        let checkpoint = expected_of("the checkpoint", path, &origin)?;
         let text = checkpoint.note.clone().unwrap_or_default();
         cosigned = check_checkpoint(args, &text)?;
         note = Some(text);
@@ -47,14 +53,8 @@ pub(super) async fn verify(
         );
     }
     if let Some(path) = &args.trusted {
-        expected.push(expected_of("the trusted checkpoint", path)?);
+        expected.push(expected_of("the trusted checkpoint", path, &origin)?);
     }
-    let (origin, keys) = if let Some(trust) = &trust {
-        (trust.origin().clone(), trust.keys().to_vec())
-    } else {
-        unchecked.push("signatures: no --verifier-key was given".to_owned());
-        (origin_of(&*store).await?, Vec::new())
-    };
     let (anchored, compared) = Anchored::read(args, &origin).await?.within(0, u64::MAX);
     expected.extend(anchored);
     let seal_key = args.seal_key()?;
