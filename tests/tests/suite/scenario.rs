@@ -103,10 +103,10 @@ async fn doors(system: &System) {
     let _ = system.privacy().get("/echo/resource?param1=sample").await.expect(200);
     for (api, path) in [
         (system.clinic(), "/audit/records"),
-        (system.clinic(), "/audit/checkpoint"),
+        (system.clinic(), "/audit/tile/0/000"),
         (system.compliance(), "/patient/1"),
         (system.privacy(), "/patient/1"),
-        (system.privacy(), "/audit/key"),
+        (system.privacy(), "/audit/records/0"),
     ] {
         api.get(path).await.problem(403);
     }

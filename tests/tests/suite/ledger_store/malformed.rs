@@ -28,7 +28,8 @@ async fn check(store: &dyn LedgerStore, how: &str) {
             Err(StoreError::Malformed { first, .. }) => first,
             other => panic!("{how}: {other:?}"),
         };
-        assert_eq!(first, SPOILED, "{how}");
+        // The block, or the record in it that is missing.
+        assert!((SPOILED..=SPOILED + 4).contains(&first), "{how}: {first}");
     }
     assert_eq!(store.blocks_from(0, 3).await.unwrap().len(), 3, "{how}");
 }

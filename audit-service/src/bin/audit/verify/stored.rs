@@ -9,6 +9,7 @@ use audit_service::store::{
     sqlite::SqliteLedger,
 };
 use audit_verify::{
+    block::MAX_BLOCK_RECORDS,
     report::Finding,
     report::Problem,
     verifier::{Chunk, Options, Read, Start},
@@ -151,13 +152,24 @@ impl Blocks {
             Err(StoreError::Malformed { .. }) if self.page > 1 => self.page = 1,
             Err(StoreError::Malformed { first, reason }) => {
                 self.ended = true;
-                // A document that is damaged enough names no place of its own.
-                self.ready.push_back(Read::Bad { first: first.max(self.next), reason });
+                self.ready.push_back(bad(self.next, first, reason));
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
+}
+
+/// What cannot be read at `first`, where the block at `next` was asked for.
+fn bad(next: u64, first: u64, reason: String) -> Read {
+    // Within the block that should be there, the place may be that of a record. A document that is
+    // damaged enough names none.
+    let within = next..next + MAX_BLOCK_RECORDS as u64;
+    if within.contains(&first.max(next)) {
+        return Read::Bad { first: first.max(next), reason };
+    }
+    let reason = format!("no block, and what is there next, at {first}, cannot be read: {reason}");
+    Read::Bad { first: next, reason }
 }
 
 impl Iterator for Blocks {
