@@ -49,7 +49,7 @@ async fn strays(saved: &Saved, blocks: &Collection<Document>, documents: &[Docum
     for (id, first) in [
         (Bson::String("zzz".to_owned()), 0),
         (Bson::Int64(-7), 0),
-        (Bson::Int64(1 << 40), 1 << 40),
+        (Bson::Int64(1 << 40), end),
         (Bson::Int64(i64::try_from(end).unwrap() + 1), end),
         (Bson::Double(0.5), 0),
         (Bson::Null, 0),
