@@ -105,6 +105,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/audit/tile/{*path}",  AUDIT, Target::Audit("/tile/{*path}")),
     route(Method::GET,    "/audit/checkpoint",    Access::AnyScope, Target::Audit("/checkpoint")),
     route(Method::GET,    "/audit/key",           Access::AnyScope, Target::Audit("/key")),
+    route(Method::GET,    "/audit/keys",          Access::AnyScope, Target::Audit("/keys")),
     route(Method::GET,    "/echo/resource",       Access::AnyKey, Target::Echo),
     route(Method::GET,    "/healthz",             Access::Open,   Target::Health),
     route(Method::GET,    "/readyz",              Access::Open,   Target::Health),

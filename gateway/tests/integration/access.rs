@@ -182,7 +182,7 @@ async fn a_trailing_slash_is_accepted_everywhere() {
             assert_eq!(answer.status, 200, "{path}");
         }
     }
-    assert_eq!(door.audit.last().uri, "/key");
+    assert_eq!(door.audit.last().uri, "/keys");
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ async fn the_ledger_is_read_with_a_key_of_its_own_under_its_own_paths() {
         ("/audit/checkpoint", "/checkpoint"),
         ("/audit/checkpoint?witnessed=true", "/checkpoint?witnessed=true"),
         ("/audit/key/?subscription-key=x", "/key"),
+        ("/audit/keys", "/keys"),
     ] {
         let request = door.request(Method::GET, path).header(KEY_HEADER, COMPLIANCE);
         assert_eq!(got(request).await.status, 200, "{path}");
