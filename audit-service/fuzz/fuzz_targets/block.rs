@@ -37,7 +37,7 @@ fn remade(mut ledger: Ledger, block: &Block) -> Option<Block> {
     let (first, mut link) = (ledger.size(), ledger.link().clone());
     for line in &block.lines {
         let record = link.follow(ledger_key().origin(), line).ok()?;
-        ledger.push(&record, line);
+        ledger.push(&record, line).ok()?;
     }
     let entries = (block.streams.clone(), block.commands.clone());
     Some(ledger.close_block(first, block.lines.clone(), entries))

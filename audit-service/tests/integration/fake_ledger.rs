@@ -36,6 +36,8 @@ pub(crate) struct Fake {
     pub(crate) lines: Arc<Vec<String>>,
     /// The verifier key.
     pub(crate) key: String,
+    /// The key history that it lists.
+    pub(crate) keys: String,
     /// The signed checkpoint.
     pub(crate) checkpoint: String,
     /// Lines of one answer at most.
@@ -78,6 +80,7 @@ impl Fake {
         Self {
             lines: Arc::new(lines.to_vec()),
             key: fixture::keys().newest().to_string(),
+            keys: fixture::keys().to_string(),
             checkpoint: note_of(lines),
             page: 10_000,
             records: Arc::new(|_, bytes| bytes.into_response()),
@@ -110,6 +113,7 @@ impl Fake {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let routes = Router::new()
             .route("/key", get(key))
+            .route("/keys", get(keys))
             .route("/checkpoint", get(checkpoint))
             .route("/records", get(records))
             .route("/records/{seq}", get(record))
@@ -144,6 +148,10 @@ async fn require_key(
 
 async fn key(State(fake): State<Fake>) -> Response {
     (fake.text)("/key", format!("{}\n", fake.key))
+}
+
+async fn keys(State(fake): State<Fake>) -> Response {
+    (fake.text)("/keys", fake.keys)
 }
 
 async fn checkpoint(State(fake): State<Fake>) -> Response {

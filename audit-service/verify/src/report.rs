@@ -32,6 +32,9 @@ pub struct Report {
     pub seals: bool,
     /// The ledger's keys, oldest first, each with the smallest size that it signs.
     pub keys: Vec<(u64, LedgerKey)>,
+    /// Keys that were given and did not come up in the records read: whoever gave them believes in
+    /// another history, or in one that goes further.
+    pub absent: Vec<LedgerKey>,
     /// The signed tree heads that agree with the records.
     pub agreed: Vec<Agreed>,
     /// What is wrong, the most telling first. Empty where the ledger is intact.

@@ -27,7 +27,8 @@ pub struct Options {
     /// The ledger's origin.
     pub origin: Name,
     /// Keys of the ledger that are believed; those that they vouch for are followed. Without one
-    /// no signature is checked.
+    /// no signature is checked. Where reading begins within the ledger, the one key that signed
+    /// what is believed of it.
     pub keys: Vec<LedgerKey>,
     /// Where reading begins.
     pub start: Start,

@@ -20,6 +20,9 @@ use crate::output::Failure;
 /// Bytes of a key, checkpoint or proof file at most.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
+/// How far the clocks of a witness and of this machine may be apart.
+const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1_000;
+
 /// Options that say by which keys a ledger's checkpoints are verified.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifierKeyArgs {
@@ -41,7 +44,10 @@ pub(crate) struct WitnessKeyArgs {
 /// The keys by which checkpoints are verified, and where they are from.
 #[derive(Debug, Clone)]
 pub(crate) struct Trust {
+    /// Those given, or the one shown.
     keys: Vec<LedgerKey>,
+    /// Those that these vouched for since.
+    successors: Vec<LedgerKey>,
     shown_by_server: bool,
 }
 
@@ -59,19 +65,30 @@ impl VerifierKeyArgs {
     pub(crate) fn load(&self) -> anyhow::Result<Option<Trust>> {
         let mut keys: Vec<LedgerKey> = Vec::with_capacity(self.verifier_keys.len());
         for file in &self.verifier_keys {
-            let key: LedgerKey =
-                read_text(file)?.parse().with_context(|| file.display().to_string())?;
-            if keys.first().is_some_and(|first| first.origin() != key.origin()) {
-                bail!("the verifier keys are of different ledgers: give those of one");
+            let text = read_text(file)?;
+            // One key a line, as a witness takes them.
+            for line in text.trim().lines() {
+                let key: LedgerKey = line.parse().with_context(|| file.display().to_string())?;
+                if keys.first().is_some_and(|first| first.origin() != key.origin()) {
+                    bail!("the verifier keys are of different ledgers: give those of one");
+                }
+                keys.push(key);
             }
-            keys.push(key);
         }
-        Ok((!keys.is_empty()).then_some(Trust { keys, shown_by_server: false }))
+        if keys.is_empty() && !self.verifier_keys.is_empty() {
+            bail!("the files named as --verifier-key hold no key");
+        }
+        Ok((!keys.is_empty()).then_some(Trust {
+            keys,
+            successors: Vec::new(),
+            shown_by_server: false,
+        }))
     }
 
     /// The keys in the files, or else the one that a server shows.
     pub(crate) fn load_or(&self, shown: &LedgerKey) -> anyhow::Result<Trust> {
-        let shown = || Trust { keys: vec![shown.clone()], shown_by_server: true };
+        let shown =
+            || Trust { keys: vec![shown.clone()], successors: Vec::new(), shown_by_server: true };
         Ok(self.load()?.unwrap_or_else(shown))
     }
 }
@@ -82,7 +99,12 @@ impl Trust {
         self.keys[0].origin()
     }
 
-    /// The keys; never empty.
+    /// Believes a key that one of those believed vouched for.
+    pub(crate) fn believe(&mut self, successor: LedgerKey) {
+        self.successors.push(successor);
+    }
+
+    /// The keys given, or the one shown; never empty.
     pub(crate) fn keys(&self) -> &[LedgerKey] {
         &self.keys
     }
@@ -90,7 +112,7 @@ impl Trust {
     /// Verifies a checkpoint: one of the keys must have signed it.
     pub(crate) fn open(&self, note: &str) -> Result<Verified, CheckpointError> {
         let mut error = CheckpointError::Signature;
-        for key in &self.keys {
+        for key in self.keys.iter().chain(&self.successors) {
             match key.open(note) {
                 Ok(head) => return Ok(Verified { head, key: key.clone() }),
                 Err(found) => error = found,
@@ -133,8 +155,9 @@ pub(crate) fn demand_cosignatures(
         match key.cosigned_at(note) {
             Ok(Some(seconds)) => seen.push(Cosigned { name, at: at_second(seconds) }),
             Ok(None) => {
+                // A witness may be gone. That is no evidence of anything.
                 let words = format!("the witness {name} did not cosign the checkpoint");
-                return Err(Failure::tampered(None, words));
+                return Err(Failure::CouldNotTell(anyhow::anyhow!(words)));
             }
             Err(_) => {
                 let words = format!("the cosignature of the witness {name} is not genuine");
@@ -162,6 +185,12 @@ impl Cosigned {
     pub(crate) fn age_seconds(&self) -> u64 {
         let now = (audit_service::service::system_clock())().millis();
         u64::try_from(now.saturating_sub(self.at.millis()) / 1_000).unwrap_or(0)
+    }
+
+    /// Whether it is dated further ahead than clocks differ.
+    pub(crate) fn is_ahead(&self) -> bool {
+        let now = (audit_service::service::system_clock())();
+        self.at.millis().saturating_sub(now.millis()) > CLOCKS_DIFFER_MS
     }
 
     /// In words: one line for each, each with a newline before it.

@@ -15,7 +15,7 @@ use self::{chain::Chain, file::ExportFile};
 use crate::{
     evidence::{Trust, VerifierKeyArgs, read_text, short, write_whole},
     output::{self, Failure, Outcome, Report},
-    pin::{Pinned, Which, next_page, pin},
+    pin::{Pinned, Which, next_page, pin, trust_in},
     progress::Progress,
     source::{HttpLedger, MAX_LIMIT, Page, ServerArgs},
 };
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: ExportArgs) -> Outcome {
         return Err(anyhow!("--out and --checkpoint-out are the same file: give two").into());
     }
     let ledger = HttpLedger::connect(&args.server).await.map_err(anyhow::Error::from)?;
-    let trust = args.verifier_keys.load_or(ledger.key())?;
+    let trust = trust_in(&ledger, &args.verifier_keys).await?;
     let before = earlier_checkpoint(args.checkpoint_out.as_deref(), &trust)?;
     let known_size = before.map_or(0, |head| head.size);
     let mut pinned = pin(&ledger, &trust, Which::Newest, known_size).await?;

@@ -85,14 +85,23 @@ pub(crate) fn note(words: &str) {
     let _ = writeln!(io::stderr(), "{words}");
 }
 
+/// Without what could disturb a terminal: some of it is from stores and servers that are not
+/// believed.
+fn printable(words: &str) -> String {
+    words.chars().filter(|character| *character == '\n' || !character.is_control()).collect()
+}
+
 fn print_words(command: &str, outcome: Outcome) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match outcome {
         Ok(report) if report.words.is_empty() => {}
-        Ok(report) => writeln!(out, "{}", report.words)?,
-        Err(Failure::Tampered(found)) => writeln!(out, "TAMPERED: {}", found.report.words)?,
+        Ok(report) => writeln!(out, "{}", printable(&report.words))?,
+        Err(Failure::Tampered(found)) => {
+            writeln!(out, "TAMPERED: {}", printable(&found.report.words))?;
+        }
         Err(Failure::CouldNotTell(error)) => {
-            writeln!(io::stderr(), "audit {command} could not tell: {error:#}")?;
+            let words = format!("audit {command} could not tell: {error:#}");
+            writeln!(io::stderr(), "{}", printable(&words))?;
         }
     }
     out.flush()

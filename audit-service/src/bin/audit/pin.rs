@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use audit_verify::checkpoint::{CheckpointError, TreeHead};
-use domain::merkle::ProofError;
+use audit_verify::{
+    checkpoint::{CheckpointError, TreeHead},
+    key_history::KeyHistory,
+};
+use domain::{merkle::ProofError, record::Record};
 
 use crate::{
-    evidence::{Trust, Verified},
+    evidence::{Trust, Verified, VerifierKeyArgs},
     output::Failure,
     source::{HttpLedger, Page, SourceError},
 };
@@ -111,9 +114,37 @@ pub(crate) async fn next_page(
     }
 }
 
+/// The keys by which a live ledger's checkpoints are verified: those in files, with those that they
+/// vouched for in the ledger since, or else the one that the server shows.
+pub(crate) async fn trust_in(ledger: &HttpLedger, args: &VerifierKeyArgs) -> anyhow::Result<Trust> {
+    let mut trust = args.load_or(ledger.key())?;
+    if trust.is_shown_by_server() || trust.keys().contains(ledger.key()) {
+        return Ok(trust);
+    }
+    // What the server lists is a hint where the rotations are; the vouchers in these are believed.
+    let given = trust.keys().to_vec();
+    // From the newest one given on.
+    let all = ledger.keys().await?;
+    let newest = all.iter().rposition(|(_, key)| given.contains(key));
+    let mut listed = all.into_iter().skip(newest.unwrap_or(usize::MAX));
+    let Some((_, mut current)) = listed.next() else { return Ok(trust) };
+    for (size, _) in listed {
+        let Some(seq) = size.checked_sub(1) else { break };
+        let line = ledger.record(seq).await?.and_then(|line| String::from_utf8(line).ok());
+        let Some(record) = line.and_then(|line| Record::parse(&line).ok()) else { break };
+        let mut history = KeyHistory::within(current);
+        if history.follow(&record).is_err() {
+            break;
+        }
+        current = history.newest().clone();
+        trust.believe(current.clone());
+    }
+    Ok(trust)
+}
+
 fn not_believed(ledger: &HttpLedger, trust: &Trust, error: CheckpointError) -> Failure {
     let words = format!("{} shows a checkpoint that is not believed: {error}", ledger.url());
-    let hint = "if the ledger's signing key was rotated, give --verifier-key for the new one too";
+    let hint = "no key given has vouched for the one that signed it";
     let words = if trust.is_shown_by_server() { words } else { format!("{words}; {hint}") };
     Failure::tampered(None, words)
 }

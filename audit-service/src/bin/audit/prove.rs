@@ -10,6 +10,7 @@ use crate::{
     check::{Proven, prove_line},
     evidence::{Trust, VerifierKeyArgs, write_whole},
     output::{Failure, Outcome},
+    pin::trust_in,
     source::{HttpLedger, ProofSize, ServerArgs},
 };
 
@@ -46,7 +47,7 @@ pub(crate) async fn run(args: ProveArgs) -> Outcome {
         return Err(anyhow!("--out and --line-out are the same file: give two").into());
     }
     let ledger = HttpLedger::connect(&args.server).await.map_err(anyhow::Error::from)?;
-    let trust = args.verifier_keys.load_or(ledger.key())?;
+    let trust = trust_in(&ledger, &args.verifier_keys).await?;
     let (line, proof) = fetch(&ledger, &args).await?;
     let proven = check(&proof, &line, &trust, &args)?;
     if let Some(file) = &args.line_out {

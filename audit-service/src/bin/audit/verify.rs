@@ -21,7 +21,7 @@ use audit_verify::{
 use domain::ids::Name;
 
 use crate::{
-    evidence::{Cosigned, demand_cosignatures, read_text, write_whole},
+    evidence::{Cosigned, demand_cosignatures, read_text, short, write_whole},
     output::{Failure, Outcome},
     progress::Progress,
 };
@@ -49,6 +49,15 @@ pub(crate) async fn run(args: VerifyArgs) -> Outcome {
         args::Source::Live(server) => live::verify(&args, &server).await?,
         args::Source::Store(location) => stored::verify(&args, location).await?,
     };
+    if let Some(absent) = verified.report.absent.first().filter(|_| verified.report.is_intact()) {
+        let words = format!(
+            "the key {} that you gave does not come up in the records read, so they may be another \
+             history than the one that you believe: give only the keys that were this ledger's up to \
+             its checkpoint",
+            short(absent)
+        );
+        return Err(Failure::CouldNotTell(anyhow::anyhow!(words)));
+    }
     if verified.report.is_intact()
         && let Some(path) = &args.save
     {

@@ -119,7 +119,7 @@ pub(super) fn encode(block: &Block) -> Result<RawDocumentBuf, BoxError> {
 pub(super) fn decode(document: &RawDocument, asked: u64) -> Result<Block, StoreError> {
     let malformed = |reason| malformed(document, asked, reason);
     let stored: StoredBlock<'_> = bson::deserialize_from_slice(document.as_bytes())
-        .map_err(|error| malformed(error.to_string()))?;
+        .map_err(|_| malformed("its parts are not those of a block".to_owned()))?;
     block(stored).map_err(malformed)
 }
 
@@ -196,7 +196,8 @@ fn with_part<T>(
     read: impl FnOnce(StoredPart) -> Result<T, String>,
 ) -> Result<T, StoreError> {
     let part = bson::deserialize_from_slice(document.as_bytes());
-    part.map_err(|error| error.to_string())
+    // The error's own text repeats what is stored.
+    part.map_err(|_| "its parts are not those of a block".to_owned())
         .and_then(read)
         .map_err(|reason| malformed(document, 0, reason))
 }
@@ -208,7 +209,11 @@ fn malformed(document: &RawDocument, asked: u64, reason: String) -> StoreError {
 
 impl StoredStream {
     fn parse(&self) -> Result<(Stream, u64), String> {
-        let stream = self.s.parse().map_err(|_| "an entry names no stream".to_owned())?;
+        let stream: Stream = self.s.parse().map_err(|_| "an entry names no stream".to_owned())?;
+        // Lookups compare the text: in another spelling of it the entry would not be found.
+        if stream.to_string() != self.s {
+            return Err("an entry spells its stream in another way".to_owned());
+        }
         Ok((stream, position(self.v, "v")?))
     }
 }

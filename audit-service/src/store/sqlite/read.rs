@@ -173,8 +173,13 @@ fn read_block(connection: &Connection, extent: &Extent) -> Result<Block, StoreEr
     };
     for (number, record) in (0..).zip(records(connection, extent)?) {
         if let Some((stream, version)) = record.stream {
-            let stream =
-                stream.parse().map_err(|_| malformed(first, "an entry names no stream"))?;
+            let spelled = stream;
+            let stream: Stream =
+                spelled.parse().map_err(|_| malformed(first, "an entry names no stream"))?;
+            // Lookups compare the text: in another spelling of it the entry would not be found.
+            if stream.to_string() != spelled {
+                return Err(malformed(first, "an entry spells its stream in another way"));
+            }
             let version = position(version, "version", first)?;
             block.streams.push(StreamEntry { stream, version, line: number });
         }
@@ -189,12 +194,17 @@ fn read_block(connection: &Connection, extent: &Extent) -> Result<Block, StoreEr
 /// The records of one block; as many as the block says.
 fn records(connection: &Connection, extent: &Extent) -> Result<Vec<StoredRecord>, StoreError> {
     let first = extent.first;
-    let select = "SELECT line, stream, version, command, seq FROM records
+    // No line is longer; one that claims to be must not fill the memory.
+    let select = "SELECT substr(line, 1, 65536), stream, version, command, seq FROM records
         WHERE seq >= ?1 AND seq < ?1 + ?2 ORDER BY seq";
     let mut select = connection.prepare_cached(select).map_err(failed(first))?;
     let read = |row: &Row<'_>| {
         let (stream, version): (Option<String>, Option<i64>) = (row.get(1)?, row.get(2)?);
-        let stream = stream.map(|stream| (stream, version.unwrap_or_default()));
+        // A version without a stream is as wrong as a stream without one.
+        let stream = match (stream, version) {
+            (None, None) => None,
+            (stream, version) => Some((stream.unwrap_or_default(), version.unwrap_or_default())),
+        };
         let record = StoredRecord { line: row.get(0)?, stream, command: row.get(3)? };
         Ok((row.get::<_, i64>(4)?, record))
     };

@@ -196,15 +196,6 @@ impl Verifier {
 
     fn rotate(&mut self, record: &Record) {
         let Some(history) = &mut self.keys else { return };
-        // Of several keys given, the one that this rotation follows.
-        if self.from > 0
-            && history.keys().len() == 1
-            && let Some(rotation) = &record.key
-            && let Some(key) =
-                self.options.keys.iter().find(|key| *key.public() == rotation.previous.0)
-        {
-            *history = KeyHistory::within(key.clone());
-        }
         if let Err(error) = history.follow(record) {
             self.find(Finding::at(error.seq, error));
         }
@@ -293,14 +284,18 @@ impl Verifier {
     }
 
     fn find(&mut self, finding: Finding) {
-        if self.findings.len() < MAX_FINDINGS {
+        // Of stored blocks there may be millions; all else is bounded by what was expected.
+        let is_of_a_block = matches!(finding.problem, Problem::Block { .. });
+        if !is_of_a_block || self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding);
         }
     }
 
     /// Takes a finding about the source itself, such as a row that is no block.
     pub fn found_in_store(&mut self, first: u64, reason: String) {
-        self.state = State::Broken;
+        if let State::Waiting(unlinked) = mem::replace(&mut self.state, State::Broken) {
+            self.judge(unlinked);
+        }
         self.find(Finding::at(first, Problem::Store { first, reason }));
     }
 
@@ -331,6 +326,7 @@ impl Verifier {
             bytes: self.bytes,
             blocks: self.blocks,
             seals: self.options.seal_key.is_some() && self.blocks > 0,
+            absent: absent(self.keys.as_ref(), &self.options.keys),
             keys: self.keys.map_or_else(Vec::new, |history| history.keys().to_vec()),
             agreed,
             findings: self.findings,
@@ -362,17 +358,14 @@ impl Verifier {
     fn signed_by(&self, expected: &Expected) -> Result<Option<LedgerKey>, Problem> {
         let (Some(note), Some(history)) = (&expected.note, &self.keys) else { return Ok(None) };
         let size = expected.head.size;
-        let given = &self.options.keys;
-        // Where no rotation was read, any of the keys given may be the one of this time.
-        let known = if history.keys().len() == 1 { given.iter() } else { [].iter() };
-        let mut keys = known.chain([history.at(size)]);
-        let Some(key) = keys.find(|key| key.open(note).is_ok()) else {
-            let error = history.at(size).open(note).err().unwrap_or(CheckpointError::Signature);
+        let key = history.at(size);
+        if let Err(error) = key.open(note) {
             return Err(Problem::Checkpoint { name: expected.name.clone(), error });
-        };
+        }
         // A key is believed if it is one of those given or comes after one.
+        let given = &self.options.keys;
         let mut upto = history.keys().iter().take_while(|(from, _)| *from <= size);
-        if given.contains(key) || upto.any(|(_, key)| given.contains(key)) {
+        if upto.any(|(_, key)| given.contains(key)) {
             Ok(Some(key.clone()))
         } else {
             Err(Problem::ForeignKey)
@@ -389,15 +382,30 @@ impl Verifier {
     fn check_end(&mut self) {
         let size = self.size();
         for missing in mem::take(&mut self.expected) {
-            if let Err(problem) = self.signed_by(&missing) {
-                self.find_unproven(size, problem);
+            // Which key signed it cannot be known where the rotation to it may be missing as well.
+            let signed = self.keys.as_ref().is_none_or(|history| {
+                let note = missing.note.as_deref().unwrap_or_default();
+                let read = history.keys().iter().map(|(_, key)| key);
+                let mut keys = read.chain(&self.options.keys);
+                missing.note.is_none() || keys.any(|key| key.open(note).is_ok())
+            });
+            let (name, signed_size) = (missing.name, missing.head.size);
+            let problem = Problem::CutOff { name: name.clone(), signed: signed_size, found: size };
+            self.find(Finding::at(size, problem));
+            if !signed {
+                let error = CheckpointError::Signature;
+                self.find(Finding::at(size, Problem::Checkpoint { name, error }));
             }
-            let (name, signed) = (missing.name, missing.head.size);
-            self.find(Finding::at(size, Problem::CutOff { name, signed, found: size }));
         }
         let covered = self.options.covers;
         if let Some(covered) = covered.filter(|covered| *covered < size) {
             self.find(Finding::at(covered, Problem::Uncovered { covered }));
         }
     }
+}
+
+/// The keys given that did not come up.
+fn absent(history: Option<&KeyHistory>, given: &[LedgerKey]) -> Vec<LedgerKey> {
+    let known = history.map_or(&[][..], KeyHistory::keys);
+    given.iter().filter(|given| !known.iter().any(|(_, key)| key == *given)).cloned().collect()
 }

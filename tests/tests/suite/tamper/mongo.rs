@@ -38,6 +38,19 @@ pub(super) async fn tamper(saved: &Saved, uri: &str) {
         }
     }
     saved.expect_intact().await;
+    for whole in &documents {
+        let (first, count) = (whole.get_i64("_id").unwrap(), whole.get_i64("count").unwrap());
+        if count > 1 {
+            // A good block but for its place: its lookups would be found.
+            let mut within = whole.clone();
+            within.insert("_id", first + 1);
+            let _ = blocks.insert_one(&within).await.unwrap();
+            let from = u64::try_from(first).unwrap();
+            let end = u64::try_from(first + count).unwrap();
+            saved.expect_found(from, end + 1, &format!("a block within that at {first}")).await;
+            let _ = blocks.delete_one(doc! { "_id": first + 1 }).await.unwrap();
+        }
+    }
     strays(saved, &blocks, &documents).await;
 }
 
@@ -61,6 +74,12 @@ async fn strays(saved: &Saved, blocks: &Collection<Document>, documents: &[Docum
         let _ = blocks.delete_one(doc! { "_id": id }).await.unwrap();
     }
     saved.expect_intact().await;
+}
+
+/// A patient's stream with the digits of its id in upper case.
+pub(super) fn spelled_otherwise(text: &str) -> Option<String> {
+    let id = text.strip_prefix("patient/")?.to_ascii_uppercase();
+    Some(format!("patient/{id}")).filter(|other| other != text)
 }
 
 /// The document with each of its parts changed in turn, and with each taken away; last without
@@ -90,9 +109,15 @@ fn changed(value: &Bson) -> Vec<(String, Bson)> {
             // The last digit or letter of a line, a stream's id: still a text of the same form.
             let place = text.rfind(|c: char| c.is_ascii_alphanumeric()).unwrap();
             let other = if text.as_bytes()[place] == b'1' { "2" } else { "1" };
+            let whole = text;
             let mut text = text.clone();
             text.replace_range(place..=place, other);
-            vec![(" changed".to_owned(), Bson::String(text))]
+            let mut all = vec![(" changed".to_owned(), Bson::String(text))];
+            // The same stream for whoever parses it, another one for whoever looks it up.
+            all.extend(
+                spelled_otherwise(whole).map(|s| (" spelled otherwise".to_owned(), s.into())),
+            );
+            all
         }
         Bson::Binary(binary) => {
             let mut binary = binary.clone();

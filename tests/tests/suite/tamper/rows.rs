@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params, types::Value};
 
-use super::Saved;
+use super::{Saved, mongo::spelled_otherwise};
 
 /// Every column of every row changed, and every row taken away.
 pub(super) async fn tamper(saved: &Saved) {
@@ -66,10 +66,13 @@ async fn change(
         }
         // An entry where none belongs.
         Value::Null if column == "stream" => Value::Text("ledger/keys".to_owned()),
-        Value::Null if column == "version" => return,
+        Value::Null if column == "version" => Value::Integer(1),
         Value::Null => Value::Blob(vec![7; 32]),
         Value::Real(_) => panic!("no column is a real number"),
     }];
+    if let Value::Text(text) = &value {
+        others.extend(spelled_otherwise(text).map(Value::Text));
+    }
     if matches!(column, "stream" | "command") && value != Value::Null {
         others.push(Value::Null);
     }

@@ -10,7 +10,7 @@ use super::show::{Read, read};
 use crate::{
     evidence::{Trust, VerifierKeyArgs, read_text},
     output::{Failure, Outcome, Report},
-    pin::{ForkKind, Relation, compare, compare_alone},
+    pin::{ForkKind, Relation, compare, compare_alone, trust_in},
     source::{Consistency, HttpLedger, OptionalServerArgs},
 };
 
@@ -42,7 +42,7 @@ pub(super) async fn run(args: CompareArgs) -> Outcome {
         _ => None,
     };
     let trust = match &server {
-        Some(ledger) => Some(args.verifier_keys.load_or(ledger.key())?),
+        Some(ledger) => Some(trust_in(ledger, &args.verifier_keys).await?),
         None => args.verifier_keys.load()?,
     };
     let (a, b) = (read(&args.a, trust.as_ref())?, read(&args.b, trust.as_ref())?);

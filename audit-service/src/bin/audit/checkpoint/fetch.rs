@@ -12,7 +12,7 @@ use crate::{
         write_whole,
     },
     output::{Failure, Outcome, Report},
-    pin::{NOT_WITNESSED, Pinned, Relation, Which, compare, pin},
+    pin::{NOT_WITNESSED, Pinned, Relation, Which, compare, pin, trust_in},
     source::{HttpLedger, OptionalServerArgs},
 };
 
@@ -47,7 +47,7 @@ enum Kept {
 pub(super) async fn run(args: FetchArgs) -> Outcome {
     let server = args.server.get().context("say where the ledger is: --url and --key-file")?;
     let ledger = HttpLedger::connect(&server).await.map_err(anyhow::Error::from)?;
-    let trust = args.verifier_keys.load_or(ledger.key())?;
+    let trust = trust_in(&ledger, &args.verifier_keys).await?;
     let trusted = args.out.as_deref().map(|path| trusted(path, &trust)).transpose()?.flatten();
     let wants_witnesses = args.witnessed || !args.witnesses.witness_keys.is_empty();
     let which = if wants_witnesses { Which::Witnessed } else { Which::Newest };

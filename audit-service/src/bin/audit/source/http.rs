@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use audit_verify::checkpoint::LedgerKey;
+use audit_verify::{checkpoint::LedgerKey, key_history::read_listing};
 use http::{HeaderName, HeaderValue};
 use reqwest::{Client, redirect};
 use runtime::{secrets::SecretRef, service_keys::SERVICE_KEY_HEADER};
@@ -135,6 +135,19 @@ impl HttpLedger {
     /// The verifier key that the server shows; its name is the ledger's origin.
     pub(crate) const fn key(&self) -> &LedgerKey {
         &self.shown_key
+    }
+
+    /// The keys that the server lists, oldest first, each with the smallest size that it signs;
+    /// nothing in them is vouched for. None where the server has no such list.
+    pub(crate) async fn keys(&self) -> Result<Vec<(u64, LedgerKey)>, SourceError> {
+        match self.text("/keys", "a list of keys").await {
+            Ok(text) => read_listing(&text).map_err(|_| SourceError::Malformed {
+                url: self.at("/keys"),
+                expected: "a list of keys",
+            }),
+            Err(error) if error.status() == Some(404) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the ledger is.

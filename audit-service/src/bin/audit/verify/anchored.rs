@@ -70,16 +70,21 @@ impl Anchored {
         Ok(())
     }
 
-    /// Takes those that say something about the records `from .. to`; counts the others.
-    pub(super) fn within(self, from: u64, to: u64) -> (Vec<Expected>, Vec<String>) {
+    /// Those that say something about the records `from .. to`, what is to be said, and the newest
+    /// of those that are beyond.
+    pub(super) fn within(
+        self,
+        from: u64,
+        to: u64,
+    ) -> (Vec<Expected>, Vec<String>, Option<Expected>) {
         let Self { expected, mut words } = self;
-        let count = expected.len();
-        let within = |expected: &Expected| (from..=to).contains(&expected.head.size);
-        let expected: Vec<Expected> = expected.into_iter().filter(within).collect();
-        if expected.len() < count {
-            let others = count - expected.len();
-            words.push(format!("{others} anchored checkpoints are of records that were not read"));
+        let (within, others): (Vec<_>, Vec<_>) =
+            expected.into_iter().partition(|one| (from..=to).contains(&one.head.size));
+        if !others.is_empty() {
+            let count = others.len();
+            words.push(format!("{count} anchored checkpoints are of records that were not read"));
         }
-        (expected, words)
+        let beyond = others.into_iter().filter(|one| one.head.size > to);
+        (within, words, beyond.max_by_key(|one| one.head.size))
     }
 }

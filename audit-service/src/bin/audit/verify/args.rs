@@ -4,11 +4,12 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::bail;
 use audit_service::{outside::AnchorArgs, store::mongo::open::CosmosConsistency};
-use audit_verify::seal::SealKey;
+use audit_verify::{seal::SealKey, verifier::Expected};
 use clap::Args;
 use domain::ids::Name;
 use runtime::{secrets::SecretRef, store_location::StoreLocation};
 
+use super::expected_of;
 use crate::{
     evidence::{Cosigned, VerifierKeyArgs, WitnessKeyArgs},
     output::Failure,
@@ -19,13 +20,13 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// An export: NDJSON, one record a line, plain or zstd. Needs --checkpoint and --verifier-key.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "store"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "store")]
     file: Option<PathBuf>,
     #[command(flatten)]
     server: OptionalServerArgs,
     /// A store directly: sqlite:PATH, mongodb://…, or a reference to such a URI. What stands beside
     /// the records is checked as well.
-    #[arg(long, value_name = "STORE", conflicts_with = "url")]
+    #[arg(long, value_name = "STORE")]
     store: Option<StoreLocation>,
     /// The checkpoint that covers the records. A live ledger gives its own.
     #[arg(long, value_name = "FILE")]
@@ -89,6 +90,21 @@ impl VerifyArgs {
         }
     }
 
+    /// The checkpoints in files that the records must contain: the trusted one, and one that would
+    /// be replaced by this run's.
+    pub(super) fn trusted(&self, origin: &Name) -> anyhow::Result<Vec<Expected>> {
+        let mut trusted = Vec::new();
+        if let Some(path) = &self.trusted {
+            trusted.push(expected_of("the trusted checkpoint", path, origin)?);
+        }
+        if let Some(path) = self.save.as_ref().filter(|path| path.exists())
+            && self.trusted.as_ref() != Some(path)
+        {
+            trusted.push(expected_of("the checkpoint that was saved before", path, origin)?);
+        }
+        Ok(trusted)
+    }
+
     /// The key of the blocks' seals.
     pub(super) fn seal_key(&self) -> anyhow::Result<Option<SealKey>> {
         let Some(reference) = &self.seal_key else { return Ok(None) };
@@ -106,6 +122,10 @@ impl VerifyArgs {
         let Some(max_age) = self.max_age else { return Ok(()) };
         for one in cosigned {
             let age = one.age_seconds();
+            if one.is_ahead() {
+                let words = format!("{} dates its cosignature in the future", one.name());
+                return Err(Failure::CouldNotTell(anyhow::anyhow!(words)));
+            }
             if age > max_age {
                 let words = format!(
                     "the checkpoint is not fresh: {} cosigned it {age} s ago, and {max_age} s are allowed",

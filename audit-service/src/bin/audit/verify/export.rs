@@ -27,11 +27,17 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
     let cosigned = check_checkpoint(args, &note)?;
     let size = checkpoint.head.size;
     let mut expected = vec![checkpoint];
-    if let Some(trusted) = &args.trusted {
-        expected.push(expected_of("the trusted checkpoint", trusted, trust.origin())?);
-    }
+    expected.extend(args.trusted(trust.origin())?);
     // An export ends where its checkpoint does, whatever came after.
-    let (anchored, compared) = Anchored::read(args, trust.origin()).await?.within(0, size);
+    let (anchored, compared, newer) = Anchored::read(args, trust.origin()).await?.within(0, size);
+    if let Some(newer) = newer {
+        // Whether the export leads there, nothing here can tell.
+        let words = format!(
+            "the export is older than {} of {} records: export again, and verify that",
+            newer.name, newer.head.size
+        );
+        return Err(anyhow::anyhow!(words).into());
+    }
     expected.extend(anchored);
     let options = Options {
         origin: trust.origin().clone(),

@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use anyhow::Context;
 use audit_verify::{
+    checkpoint::LedgerKey,
     proof_file::ProofFile,
     verifier::{Expected, Options, Read, Start, TextChunks},
 };
@@ -14,25 +15,26 @@ use super::{Verified, VerifyArgs, anchored::Anchored, check_checkpoint, engine, 
 use crate::{
     evidence::{Trust, short},
     output::Failure,
-    pin::{Which, next_page, pin},
+    pin::{Relation, Which, compare, next_page, pin, trust_in},
     source::{HttpLedger, MAX_LIMIT, ProofSize, ServerArgs},
 };
 
 /// Verifies what a live ledger has, up to the checkpoint that it shows at the beginning.
 pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Verified, Failure> {
     let ledger = HttpLedger::connect(server).await.map_err(anyhow::Error::from)?;
-    let trust = args.verifier_keys.load_or(ledger.key())?;
-    let trusted = args.trusted.as_deref();
-    let trusted = trusted
-        .map(|path| expected_of("the trusted checkpoint", path, trust.origin()))
-        .transpose()?;
-    let at_least = trusted.as_ref().map_or(0, |trusted| trusted.head.size);
+    let trust = trust_in(&ledger, &args.verifier_keys).await?;
+    let trusted = args.trusted(trust.origin())?;
+    let at_least = trusted.iter().map(|trusted| trusted.head.size).max().unwrap_or(0);
     // Before the checkpoint: whatever is anchored by now, the ledger must have by then.
     let anchored = Anchored::read(args, trust.origin()).await?;
     let which =
         if args.witnesses.witness_keys.is_empty() { Which::Newest } else { Which::Witnessed };
     let (note, head) = if let Some(path) = &args.checkpoint {
         let given = expected_of("the checkpoint", path, trust.origin())?;
+        if given.head.size < at_least {
+            let error = "the --checkpoint is older than the one that is trusted";
+            return Err(anyhow::anyhow!(error).into());
+        }
         (given.note.unwrap_or_default(), given.head)
     } else {
         let pinned = pin(&ledger, &trust, which, at_least).await?;
@@ -47,16 +49,18 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
             short(&trust.keys()[0])
         ));
     }
-    let start = match trusted.as_ref().filter(|_| !args.full) {
+    let resumed = trusted.first().filter(|_| args.trusted.is_some() && !args.full);
+    let (start, keys) = match resumed {
         Some(trusted) if trusted.head.size > 0 => {
             unchecked.push(format!(
-                "records before {}, which the trusted checkpoint covers, were not read again, and the \
-                 first new version of each stream is taken as it stands: --full reads everything",
+                "records before {}, which the trusted checkpoint covers, were not read again, and \
+                 the first new version of each stream is taken as it stands: --full reads \
+                 everything",
                 trusted.head.size
             ));
             resume(&ledger, &trust, trusted).await?
         }
-        _ => Start::Genesis,
+        _ => (Start::Genesis, trust.keys().to_vec()),
     };
     let from = match &start {
         Start::Genesis => 0,
@@ -66,11 +70,17 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     let mut expected =
         vec![Expected { name: "the checkpoint".to_owned(), head, note: Some(note.clone()) }];
     expected.extend(trusted);
-    let (anchored, compared) = anchored.within(from, u64::MAX);
+    let (anchored, compared, newer) = anchored.within(from, size);
+    if let Some(newer) = newer {
+        check_newer(&ledger, &trust, &newer).await?;
+    } else if anchored.is_empty() && !args.anchors.anchors.is_empty() {
+        let error = "no anchored checkpoint is of the records that are new: verify with --full";
+        return Err(anyhow::anyhow!(error).into());
+    }
     expected.extend(anchored);
     let options = Options {
         origin: trust.origin().clone(),
-        keys: trust.keys().to_vec(),
+        keys,
         start,
         expected,
         covers: Some(size),
@@ -82,12 +92,38 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
     Ok(Verified { report, what, checkpoint: Some(note), cosigned, compared, unchecked })
 }
 
+/// An anchored checkpoint that is newer than the one verified against: of an older, cosigned one, or
+/// one in a file. The ledger must have got there, without a break.
+async fn check_newer(
+    ledger: &HttpLedger,
+    trust: &Trust,
+    anchored: &Expected,
+) -> Result<(), Failure> {
+    let (name, size) = (&anchored.name, anchored.head.size);
+    let note = anchored.note.as_deref().unwrap_or_default();
+    if let Err(error) = trust.open(note) {
+        return Err(Failure::tampered(None, format!("{name}: {error}")));
+    }
+    let newest = pin(ledger, trust, Which::Newest, size).await?;
+    match compare(ledger, anchored.head, newest.head()).await? {
+        Relation::Same | Relation::Contains => Ok(()),
+        Relation::Fork(kind) => {
+            let words = format!("{name} of {size} records is of another history: {}", kind.words());
+            Err(Failure::tampered(None, words))
+        }
+    }
+}
+
 /// The place after a trusted checkpoint. The last record that it covers, with its inclusion proof,
 /// is the right edge of the trusted tree; the server need not be believed.
-async fn resume(ledger: &HttpLedger, trust: &Trust, trusted: &Expected) -> Result<Start, Failure> {
+async fn resume(
+    ledger: &HttpLedger,
+    trust: &Trust,
+    trusted: &Expected,
+) -> Result<(Start, Vec<LedgerKey>), Failure> {
     let head = trusted.head;
     let note = trusted.note.as_deref().unwrap_or_default();
-    trust.open(note).map_err(|error| {
+    let opened = trust.open(note).map_err(|error| {
         let hint = "if the signing key was rotated, give --verifier-key for the newer one too";
         anyhow::anyhow!("the trusted checkpoint: {error}; {hint}")
     })?;
@@ -113,7 +149,8 @@ async fn resume(ledger: &HttpLedger, trust: &Trust, trusted: &Expected) -> Resul
     let frontier = frontier.filter(|tree| tree.root() == head.root).ok_or_else(changed)?;
     let record = Record::parse(&line).map_err(|_| changed())?;
     let end = Link { next_seq: head.size, hash: Hash::of_line(&line), at: record.recorded_at };
-    Ok(Start::After { link: end, frontier })
+    // A key that was retired before must not sign what is new.
+    Ok((Start::After { link: end, frontier }, vec![opened.key]))
 }
 
 /// The records in order, fetched while those before them are checked.

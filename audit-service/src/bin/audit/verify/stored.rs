@@ -41,22 +41,26 @@ pub(super) async fn verify(
     let mut expected = Vec::new();
     let mut cosigned = Vec::new();
     let mut note = None;
+    let mut checkpoint_size = None;
     if let Some(path) = &args.checkpoint {
         let checkpoint = expected_of("the checkpoint", path, &origin)?;
         let text = checkpoint.note.clone().unwrap_or_default();
         cosigned = check_checkpoint(args, &text)?;
         note = Some(text);
+        checkpoint_size = Some(checkpoint.head.size);
         expected.push(checkpoint);
     } else {
+        if !args.witnesses.witness_keys.is_empty() {
+            let error = "give the --checkpoint that the witnesses cosigned";
+            return Err(anyhow::anyhow!(error).into());
+        }
         unchecked.push(
             "whether the end was cut off or everything rewritten: no --checkpoint was given"
                 .to_owned(),
         );
     }
-    if let Some(path) = &args.trusted {
-        expected.push(expected_of("the trusted checkpoint", path, &origin)?);
-    }
-    let (anchored, compared) = Anchored::read(args, &origin).await?.within(0, u64::MAX);
+    expected.extend(args.trusted(&origin)?);
+    let (anchored, compared, _) = Anchored::read(args, &origin).await?.within(0, u64::MAX);
     expected.extend(anchored);
     let seal_key = args.seal_key()?;
     if seal_key.is_none() {
@@ -67,12 +71,19 @@ pub(super) async fn verify(
     let blocks = Blocks {
         store: store.clone(),
         next: 0,
+        last: None,
         page: PAGE,
         ready: VecDeque::new(),
         handle: Handle::current(),
         ended: false,
     };
     let mut report = engine(options, blocks, args.threads(), total).await?;
+    let covered = checkpoint_size.unwrap_or(report.head.size);
+    if covered < report.head.size {
+        unchecked.push(format!(
+            "signatures over the records from {covered} on: the checkpoint does not cover them"
+        ));
+    }
     // What no block accounts for counts only where the blocks themselves are right.
     if report.is_intact() {
         let stray = match store.stray().await {
@@ -132,6 +143,9 @@ async fn origin_of(store: &dyn LedgerStore) -> Result<Name, Failure> {
 struct Blocks {
     store: Arc<dyn LedgerStore>,
     next: u64,
+    /// `first` of the last block read, which is read again at the beginning of the next page: what
+    /// stands between its first record and the next block must not be passed over.
+    last: Option<u64>,
     page: usize,
     ready: VecDeque<Read>,
     handle: Handle,
@@ -140,10 +154,16 @@ struct Blocks {
 
 impl Blocks {
     fn fetch(&mut self) -> anyhow::Result<()> {
-        match self.handle.block_on(self.store.blocks_from(self.next, self.page)) {
+        let from = self.last.map_or(0, |last| last + 1);
+        // One more than a page, for the block that comes again.
+        let count = self.page + usize::from(self.last.is_some());
+        match self.handle.block_on(self.store.blocks_from(from, count)) {
             Ok(blocks) => {
-                self.ended = blocks.is_empty();
-                for block in blocks {
+                let new: Vec<_> =
+                    blocks.into_iter().filter(|block| Some(block.first) != self.last).collect();
+                self.ended = new.is_empty();
+                for block in new {
+                    self.last = Some(block.first);
                     self.next = block.end().max(self.next + 1);
                     self.ready.push_back(Read::Chunk(Chunk::of_block(block)));
                 }

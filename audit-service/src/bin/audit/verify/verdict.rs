@@ -48,7 +48,8 @@ pub(super) fn of(verified: Verified) -> Outcome {
     match report.findings.first() {
         None => Ok(report_out),
         Some(first) => Err(Failure::Tampered(Box::new(Tampered {
-            seq: Some(first.first),
+            // Where one of several may be the first bad one, the findings say which.
+            seq: first.is_exact().then_some(first.first),
             report: report_out,
         }))),
     }
