@@ -174,13 +174,14 @@ fn read_block(connection: &Connection, extent: &Extent) -> Result<Block, StoreEr
     for (number, record) in (0..).zip(records(connection, extent)?) {
         if let Some((stream, version)) = record.stream {
             let spelled = stream;
+            let place = first + u64::from(number);
             let stream: Stream =
-                spelled.parse().map_err(|_| malformed(first, "an entry names no stream"))?;
+                spelled.parse().map_err(|_| malformed(place, "an entry names no stream"))?;
             // Lookups compare the text: in another spelling of it the entry would not be found.
             if stream.to_string() != spelled {
-                return Err(malformed(first, "an entry spells its stream in another way"));
+                return Err(malformed(place, "an entry spells its stream in another way"));
             }
-            let version = position(version, "version", first)?;
+            let version = position(version, "version", place)?;
             block.streams.push(StreamEntry { stream, version, line: number });
         }
         if let Some(id) = record.command {

@@ -154,9 +154,11 @@ struct Blocks {
 
 impl Blocks {
     fn fetch(&mut self) -> anyhow::Result<()> {
-        let from = self.last.map_or(0, |last| last + 1);
-        // One more than a page, for the block that comes again.
-        let count = self.page + usize::from(self.last.is_some());
+        let alone = self.page == 1;
+        // Where something cannot be read, the blocks before it are asked for one by one.
+        let from = if alone { self.next } else { self.last.map_or(0, |last| last + 1) };
+        // One more than a page, for the block that comes again if it has several records.
+        let count = self.page + usize::from(from < self.next);
         match self.handle.block_on(self.store.blocks_from(from, count)) {
             Ok(blocks) => {
                 let new: Vec<_> =
