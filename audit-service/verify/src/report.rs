@@ -200,9 +200,11 @@ impl Finding {
 
     /// The least for the most telling finding: no record after its `last` is the first bad one. A
     /// wrong version says nothing about that: it may stand after what was rewritten.
-    pub(crate) fn rank(&self) -> (bool, u64, Reverse<u64>) {
+    pub(crate) fn rank(&self) -> (bool, u64, Reverse<u64>, bool) {
         let is_version = matches!(self.problem, Problem::Version { .. });
-        (is_version, self.last, Reverse(self.first))
+        // What is wrong with a record says more than that its block's root does not fit.
+        let is_of_a_block = matches!(self.problem, Problem::Block { .. });
+        (is_version, self.last, Reverse(self.first), is_of_a_block)
     }
 
     /// Whether it is known which record is the first bad one.
