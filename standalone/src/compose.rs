@@ -4,9 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use audit_client::AuditClient;
-use audit_service::{
-    Parts, checkpoint::CheckpointFile, outside::Outside, seal::SealKey, service::system_clock,
-};
+use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKey, service::system_clock};
 use domain::time::Timestamp;
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use patient_service::Door;
@@ -69,13 +67,14 @@ pub async fn run(
     ring.check().await?;
 
     let stop = system.layer();
+    let audit_clock = system_clock();
     let parts = Parts {
         store: stores.ledger.clone(),
         signer: data.signer()?,
         seal_key: SealKey::new(*data.seal_key()?.key32()?),
         checkpoint_file: CheckpointFile::new(data.checkpoint_file()),
-        clock: system_clock(),
-        outside: Outside::default(),
+        outside: options.outside.outside(&audit_clock),
+        clock: audit_clock,
     };
     let callers =
         callers(&data, &["gateway", "patient-service", "projections", "audit", "external"])?;
@@ -241,4 +240,62 @@ async fn first_to_end(
         })
     });
     futures::future::select_all(ends).await.0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    /// How long anything may take.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_embedded_ledger_is_anchored() {
+        let (data, anchor) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let location = format!("dir:{}", anchor.path().display());
+        let data_dir = data.path().to_str().unwrap();
+        let options = Options::parse_from([
+            "standalone",
+            "--listen=127.0.0.1:0",
+            "--data-dir",
+            data_dir,
+            "--anchor",
+            &location,
+            "--anchor-every=3600",
+        ]);
+        let shutdown = CancellationToken::new();
+        let (announced, addresses) = tokio::sync::oneshot::channel();
+        let running = tokio::spawn(run(options, shutdown.clone(), |addresses| {
+            announced.send(addresses).unwrap();
+        }));
+        let door = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap().gateway;
+        let key = fs::read_to_string(data.path().join("keys/clinic.key")).unwrap();
+        let patient = serde_json::json!({
+            "firstName": "JANE",
+            "gender": "female",
+            "dateOfBirth": "1980-07-01",
+            "postCode": "1234",
+        });
+        let made = runtime::client::internal_client()
+            .post(format!("http://{door}/patient"))
+            .header("ocp-apim-subscription-key", key.trim())
+            .header("content-type", "application/json")
+            .body(patient.to_string())
+            .send();
+        assert_eq!(made.await.unwrap().status().as_u16(), 201);
+        shutdown.cancel();
+        tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
+
+        let verifier = fs::read_to_string(data.path().join("ledger.pub")).unwrap();
+        let origin = verifier.split('+').next().unwrap();
+        let file = fs::read_dir(anchor.path()).unwrap().next().unwrap().unwrap().path();
+        let note = fs::read_to_string(&file).unwrap();
+        let size: u64 = file.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        assert!(size > 0 && note.starts_with(&format!("{origin}\n{size}\n")), "{note}");
+    }
 }

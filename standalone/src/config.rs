@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use audit_service::outside::OutsideArgs;
 use clap::Parser;
 use domain::ids::Name;
 use runtime::store_location::StoreLocation;
@@ -23,4 +24,7 @@ pub struct Options {
     /// Databases on MongoDB are called `PREFIX_ledger`, `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
+    /// Witnesses and anchors of the ledger.
+    #[command(flatten)]
+    pub outside: OutsideArgs,
 }
