@@ -143,7 +143,7 @@ pub async fn checkpoint(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
+    may_see_head(&caller)?;
     if witnessed(query.as_deref())? {
         // It was remembered before it was shown to the first witness.
         let note = state.ledger.witnessed_checkpoint();
@@ -170,7 +170,7 @@ pub async fn key(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
+    may_see_head(&caller)?;
     let key = format!("{}\n", state.ledger.keys().newest());
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], key).into_response())
 }
@@ -181,7 +181,7 @@ pub async fn keys(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
+    may_see_head(&caller)?;
     let keys = state.ledger.keys().to_string();
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], keys).into_response())
 }
@@ -227,11 +227,15 @@ pub(crate) async fn permit_read(
 }
 
 pub(crate) fn may_read(caller: &Caller) -> Result<(), Problem> {
-    if Role::of(caller.name()).may_read() {
-        Ok(())
-    } else {
-        Err(Problem::forbidden("this caller may not read the ledger"))
-    }
+    allowed(Role::of(caller.name()).may_read())
+}
+
+fn may_see_head(caller: &Caller) -> Result<(), Problem> {
+    allowed(Role::of(caller.name()).may_see_head())
+}
+
+fn allowed(may: bool) -> Result<(), Problem> {
+    if may { Ok(()) } else { Err(Problem::forbidden("this caller may not read the ledger")) }
 }
 
 /// Lookups by stream and command are for the services' own work.

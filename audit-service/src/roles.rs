@@ -11,7 +11,8 @@ pub enum Role {
     Gateway,
     /// `projections` and `audit`: read.
     Reader,
-    /// `operator`: appends rotations of the ledger's signing key; reads.
+    /// `operator`: appends rotations of the ledger's signing key; sees keys and checkpoints. Its
+    /// reads would not be recorded, so it reads nothing else.
     Operator,
     /// Any other name: reports its accesses in the older system's form, and nothing else.
     External,
@@ -31,7 +32,12 @@ impl Role {
 
     /// Whether the caller may read the ledger.
     pub fn may_read(self) -> bool {
-        self != Self::External
+        !matches!(self, Self::Operator | Self::External)
+    }
+
+    /// Whether the caller may see the ledger's keys and newest checkpoint.
+    pub fn may_see_head(self) -> bool {
+        self.may_read() || self == Self::Operator
     }
 
     /// Whether the caller may ask for records of a type. `LedgerRead` and `ExternalAccess` are

@@ -30,6 +30,10 @@ fn routes() -> Vec<(&'static str, String, Option<Value>)> {
         ("GET", "/checkpoint".to_owned(), None),
         ("GET", "/key".to_owned(), None),
         ("GET", "/keys".to_owned(), None),
+        ("GET", "/records/0/proof".to_owned(), None),
+        ("GET", "/consistency?from=0&to=1".to_owned(), None),
+        ("GET", "/tile/0/000.p/1".to_owned(), None),
+        ("GET", "/tile/entries/000.p/1".to_owned(), None),
         ("POST", "/api/auditrecord".to_owned(), Some(json!({ "sourceSystemName": "old" }))),
         ("POST", "/api/auditrecord/".to_owned(), Some(json!({ "sourceSystemName": "old" }))),
         ("GET", "/nowhere".to_owned(), None),
@@ -71,12 +75,18 @@ async fn each_caller_has_its_own_routes() {
     server.post("patient-service", "/records", first).await;
     // As in `routes`, without the last two.
     let expected = [
-        ("patient-service", [200, 200, 201, 200, 200, 200, 200, 200, 200, 201, 201]),
-        ("gateway", [200, 200, 403, 200, 403, 403, 200, 200, 200, 201, 201]),
-        ("projections", [200, 200, 403, 200, 200, 200, 200, 200, 200, 201, 201]),
-        ("audit", [200, 200, 403, 200, 200, 200, 200, 200, 200, 201, 201]),
-        ("operator", [200, 200, 403, 200, 403, 403, 200, 200, 200, 201, 201]),
-        ("old-clinic", [403, 403, 403, 200, 403, 403, 403, 403, 403, 201, 201]),
+        (
+            "patient-service",
+            [200, 200, 201, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201],
+        ),
+        ("gateway", [200, 200, 403, 200, 403, 403, 200, 200, 200, 200, 200, 200, 200, 201, 201]),
+        (
+            "projections",
+            [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201],
+        ),
+        ("audit", [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201]),
+        ("operator", [403, 403, 403, 200, 403, 403, 200, 200, 200, 403, 403, 403, 403, 201, 201]),
+        ("old-clinic", [403, 403, 403, 200, 403, 403, 403, 403, 403, 403, 403, 403, 403, 201, 201]),
     ];
     assert_eq!(expected.map(|(caller, _)| caller), CALLERS);
     for (caller, statuses) in expected {
