@@ -1,5 +1,7 @@
 //! The rules of a witness: which checkpoint it cosigns.
 
+use std::sync::{Mutex, PoisonError};
+
 use audit_verify::{
     checkpoint::{LedgerKey, TreeHead, read_unverified},
     cosignature::WitnessSecret,
@@ -11,17 +13,20 @@ use domain::{
 };
 
 use super::{
-    evidence::{self, Contradiction},
+    evidence::{Contradiction, Evidence, Kept},
     request::AddCheckpoint,
     state::{Change, StateError, WitnessState},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, outside::outage::Outage};
 
 /// A witness: its key, the ledgers that it watches, and what it has seen of them.
 pub struct Cosigner {
     secret: WitnessSecret,
     ledgers: Vec<LedgerKey>,
     state: WitnessState,
+    evidence: Evidence,
+    /// What is wrong with keeping evidence.
+    outage: Mutex<Outage>,
     clock: Clock,
 }
 
@@ -65,7 +70,8 @@ impl Cosigner {
         state: WitnessState,
         clock: Clock,
     ) -> Self {
-        Self { secret, ledgers, state, clock }
+        let evidence = Evidence::new(state.folder());
+        Self { secret, ledgers, state, evidence, outage: Mutex::default(), clock }
     }
 
     /// Cosigns a checkpoint, remembers it and returns the signature line. Blocks on files.
@@ -96,7 +102,8 @@ impl Cosigner {
             let line =
                 self.secret.cosign(&request.note, seconds).map_err(|_| Refusal::Malformed)?;
             let remember = (head.size > latest.size || seen.is_none())
-                .then(|| format!("{}{line}", request.note));
+                .then(|| self.essence(&origin, &request.note).map(|note| note + &line))
+                .transpose()?;
             Ok(Change { remember, answer: line })
         })
     }
@@ -114,6 +121,21 @@ impl Cosigner {
         }
         let head = keys.find_map(|key| key.open(note).ok()).ok_or(Refusal::Untrusted)?;
         Ok((origin, head))
+    }
+
+    /// The note with one genuine signature of each of the ledger's keys and no other line: what
+    /// strangers may add would make it longer than a note may be, once this witness adds its own.
+    fn essence(&self, origin: &Name, note: &str) -> Result<String, Refusal> {
+        let blank = note.rfind("\n\n").ok_or(Refusal::Malformed)?;
+        let (text, lines) = note.split_at(blank + 2);
+        let mut essence = text.to_owned();
+        for key in self.ledgers.iter().filter(|key| key.origin() == origin) {
+            let signed = |line: &&str| key.open(&format!("{text}{line}")).is_ok();
+            if let Some(line) = lines.split_inclusive('\n').find(signed) {
+                essence.push_str(line);
+            }
+        }
+        Ok(essence)
     }
 
     /// The remembered checkpoint, verified; the empty tree where there is none.
@@ -142,23 +164,45 @@ impl Cosigner {
         seen: Option<&str>,
     ) {
         let TreeHead { size, root } = head;
+        let seen = seen.unwrap_or_default();
+        let kept = self.evidence.keep(kind, origin, head, &request.note, seen);
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        // Strangers may send all of this again and again: what is not new is not worth much.
+        let file = match kept {
+            Ok(Kept::New(file)) => {
+                outage.ends();
+                Some(file)
+            }
+            Ok(Kept::Before) => {
+                return tracing::debug!(%origin, size, %root, ?kind, "contradicts, as before");
+            }
+            Ok(Kept::Full { first: true }) => {
+                return tracing::warn!(
+                    %origin, size, %root, ?kind,
+                    "contradicts; no evidence of this kind is kept any more, as there is too much"
+                );
+            }
+            Ok(Kept::Full { first: false }) => {
+                return tracing::debug!(%origin, size, %root, ?kind, "contradicts; not kept");
+            }
+            Err(error) if outage.begins(&error.to_string()) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "evidence could not be kept");
+                None
+            }
+            Err(_) => {
+                return tracing::debug!(%origin, size, %root, ?kind, "contradicts; not kept");
+            }
+        };
+        let file = file.map(|file| file.display().to_string());
         match kind {
             Contradiction::Fork => tracing::error!(
-                %origin, size, %root,
+                %origin, size, %root, file,
                 "FORK: the ledger's key signed two roots at one size"
             ),
             Contradiction::Unproven => tracing::error!(
-                %origin, size, %root,
+                %origin, size, %root, file,
                 "a signed checkpoint came without a proof that it extends the one that was cosigned"
-            ),
-        }
-        let seen = seen.unwrap_or_default();
-        match evidence::keep(self.state.folder(), kind, origin, head, &request.note, seen) {
-            Ok(Some(file)) => tracing::error!(file = %file.display(), "evidence was kept"),
-            Ok(None) => tracing::error!("evidence was not kept: there is too much of it already"),
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "evidence could not be kept"
             ),
         }
     }

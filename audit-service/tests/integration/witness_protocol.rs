@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
-use audit_service::witness::request::{AddCheckpoint, MAX_REQUEST_BYTES};
+use audit_service::{
+    service::system_clock,
+    witness::{
+        cosigner::Cosigner,
+        request::{AddCheckpoint, MAX_REQUEST_BYTES},
+        state::WitnessState,
+    },
+};
 use audit_verify::checkpoint::LedgerSecret;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::hash::Hash;
@@ -12,7 +19,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     fixture::{ORIGIN, eventually, name},
-    witness_fixture::{COSIGNED_AT, Log, Said, Witness, ledger_secret},
+    privacy::Logs,
+    witness_fixture::{COSIGNED_AT, Log, Said, Witness, ledger_secret, witness_secret},
 };
 
 #[track_caller]
@@ -260,6 +268,70 @@ async fn a_ledger_may_rotate_its_key() {
     problem(&witness.add(&log.request(5, 8)).await, 403);
     cosigned(&witness, &rotated.note(8), &witness.add(&rotated.request(5, 8)).await);
     witness.stop().await;
+}
+
+/// Signature lines that nobody who is known made.
+fn junk(lines: usize) -> String {
+    let line = |n: usize| format!("— junk{n} {}\n", STANDARD.encode([u8::MAX; 4 + 64]));
+    (0..lines).map(line).collect()
+}
+
+#[tokio::test]
+async fn signatures_that_strangers_add_are_not_remembered() {
+    let (witness, log) = (Witness::start(1).await, Log::new());
+    let genuine = log.note(5);
+    let own = genuine.split_inclusive('\n').next_back().unwrap();
+    let stale = witness_secret(1).cosign(&genuine, 1).unwrap();
+    for padding in [junk(99), own.repeat(99), stale.repeat(50) + &junk(49)] {
+        let _ = std::fs::remove_file(witness.state_file());
+        let note = format!("{genuine}{padding}");
+        let padded = AddCheckpoint { note, ..log.request(0, 5) };
+        let said = witness.add(&padded).await;
+        cosigned(&witness, &genuine, &said);
+        assert_eq!(witness.remembered(), Some(format!("{genuine}{}", said.text)));
+    }
+    cosigned(&witness, &log.note(8), &witness.add(&log.request(5, 8)).await);
+    let note = log.note(9) + &junk(99);
+    let padded = AddCheckpoint { note, ..log.request(8, 9) };
+    assert_eq!(witness.add(&padded).await.status, 200);
+    let witness = witness.restart(1).await;
+    cosigned(&witness, &log.note(20), &witness.add(&log.request(9, 20)).await);
+    witness.stop().await;
+}
+
+#[tokio::test]
+async fn strangers_cannot_fill_the_log_with_errors() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), Log::new());
+    let logs = Logs::of_this_thread();
+    let state = WitnessState::open(folder.path()).unwrap();
+    let ledgers = vec![ledger_secret().public()];
+    let cosigner = Cosigner::new(witness_secret(1), ledgers, state, system_clock());
+    cosigner.add(&log.request(0, 5)).unwrap();
+    let unproven = AddCheckpoint { proof: vec![], ..log.request(5, 8) };
+    let fork = Log::forked_at(3).request(5, 5);
+    let errors = || logs.lines_with("\"ERROR\"").len();
+    for request in [&unproven, &fork] {
+        let before = errors();
+        for _ in 0..5 {
+            cosigner.add(request).unwrap_err();
+        }
+        assert_eq!(errors() - before, 1);
+    }
+    assert_eq!(logs.lines_with("FORK").len(), 1);
+    // A folder that is full is told once; new evidence is not even an error.
+    let evidence = folder.path().join("evidence").join("unproven");
+    for number in 0..2_000 {
+        std::fs::write(evidence.join(number.to_string()), "").unwrap();
+    }
+    let state = WitnessState::open(folder.path()).unwrap();
+    let ledgers = vec![ledger_secret().public()];
+    let cosigner = Cosigner::new(witness_secret(1), ledgers, state, system_clock());
+    let before = errors();
+    for size in 9..20 {
+        let unproven = AddCheckpoint { proof: vec![], ..log.request(5, size) };
+        cosigner.add(&unproven).unwrap_err();
+    }
+    assert_eq!((errors(), logs.lines_with("\"WARN\"").len()), (before, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
