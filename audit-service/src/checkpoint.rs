@@ -60,6 +60,9 @@ pub enum CheckpointError {
     /// The process went down before the checkpoint was remembered.
     #[error("the checkpoint was not remembered")]
     NotRemembered,
+    /// The checkpoint file took too long.
+    #[error("the checkpoint file does not answer")]
+    Slow,
     /// The checkpoint file cannot be read or written.
     #[error("the checkpoint file {path} cannot be used")]
     File {

@@ -1,14 +1,26 @@
 //! Signing checkpoints, none of which leaves before the checkpoint file holds one as high: a
 //! ledger that is cut back below what anybody was shown must not start again.
+//!
+//! The file may hang. One thread at most is in it, and callers do not wait for it for ever.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use audit_verify::key_history::KeyHistory;
 use domain::ids::Name;
 use runtime::health::Component;
-use tokio::sync::watch;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use crate::checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead};
+
+/// How long a caller waits for the checkpoint file. It waits for two writes at most, each of which
+/// takes some milliseconds.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Signs, and remembers first.
 pub struct Notary {
@@ -16,9 +28,28 @@ pub struct Notary {
     /// The ledger's key history; covers every head that is signed.
     keys: watch::Receiver<KeyHistory>,
     file: CheckpointFile,
-    /// The highest size known to be in the file.
-    saved: Mutex<u64>,
+    /// One permit, which belongs to the thread that is in the file.
+    thread: Arc<Semaphore>,
+    /// Never locked while the file is used.
+    state: Mutex<State>,
     component: Component,
+}
+
+#[derive(Default)]
+struct State {
+    /// The highest size known to be in the file.
+    saved: u64,
+    /// The highest that somebody waits for, or waited for.
+    wanted: Option<Wanted>,
+    /// Whether the last write failed, or somebody gave up waiting for one.
+    failing: bool,
+}
+
+/// A checkpoint that is to be remembered.
+struct Wanted {
+    keys: KeyHistory,
+    size: u64,
+    note: String,
 }
 
 impl Notary {
@@ -29,7 +60,8 @@ impl Notary {
         file: CheckpointFile,
         component: Component,
     ) -> Self {
-        Self { signer, keys, file, saved: Mutex::new(0), component }
+        let thread = Arc::new(Semaphore::new(1));
+        Self { signer, keys, file, thread, state: Mutex::default(), component }
     }
 
     /// The ledger's origin.
@@ -42,28 +74,83 @@ impl Notary {
         self.keys.borrow().clone()
     }
 
-    /// The signed checkpoint of a durable head, once it is remembered. The key is the one that
-    /// the ledger's history names for the head's size.
+    /// The signed checkpoint of a durable head, once it is remembered; an error after
+    /// [`PATIENCE`]. The key is the one that the ledger's history names for the head's size.
     pub async fn sign(self: &Arc<Self>, head: TreeHead) -> Result<String, CheckpointError> {
         let keys = self.keys();
         let note = self.signer.sign(&keys, head)?;
-        let (this, text) = (self.clone(), note.clone());
-        let saved = tokio::task::spawn_blocking(move || this.save(&keys, head.size, &text)).await;
-        // A task that was cancelled: the process is going down.
-        let saved = saved.unwrap_or(Err(CheckpointError::NotRemembered));
-        match saved {
-            Ok(()) => self.component.ready(),
-            Err(_) => self.component.not_ready("the checkpoint file cannot be written"),
+        if self.holds(head.size) {
+            return Ok(note);
         }
-        saved.map(|()| note)
+        let mine = Wanted { keys, size: head.size, note: note.clone() };
+        let remembered = timeout(PATIENCE, self.remember(mine)).await;
+        remembered.unwrap_or_else(|_| self.slow(head.size)).map(|()| note)
     }
 
-    fn save(&self, keys: &KeyHistory, size: u64, note: &str) -> Result<(), CheckpointError> {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        if size > *saved {
-            self.file.raise(&self.signer, keys, size, note)?;
-            *saved = size;
+    /// Whether the file holds a checkpoint as high.
+    fn holds(&self, size: u64) -> bool {
+        let state = self.state();
+        let holds = size <= state.saved;
+        // That an older one needs no write says nothing of a file that failed since.
+        if holds && !state.failing {
+            self.component.ready();
         }
-        Ok(())
+        holds
+    }
+
+    async fn remember(self: &Arc<Self>, mine: Wanted) -> Result<(), CheckpointError> {
+        let size = mine.size;
+        self.want(Wanted { keys: mine.keys.clone(), size, note: mine.note.clone() });
+        let permit = self.thread.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| CheckpointError::NotRemembered)?;
+        if self.holds(size) {
+            return Ok(());
+        }
+        let this = self.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            this.write(mine)
+        });
+        // A task that was cancelled: the process is going down.
+        written.await.unwrap_or(Err(CheckpointError::NotRemembered))
+    }
+
+    fn want(&self, wanted: Wanted) {
+        let mut state = self.state();
+        if state.wanted.as_ref().is_none_or(|highest| highest.size < wanted.size) {
+            state.wanted = Some(wanted);
+        }
+    }
+
+    /// Writes the highest that anybody waits for: one write covers all below it.
+    fn write(&self, mine: Wanted) -> Result<(), CheckpointError> {
+        let highest = self.state().wanted.take();
+        let Wanted { keys, size, note } =
+            highest.filter(|highest| highest.size >= mine.size).unwrap_or(mine);
+        let written = self.file.raise(&self.signer, &keys, size, &note);
+        let mut state = self.state();
+        state.failing = written.is_err();
+        if written.is_ok() {
+            state.saved = state.saved.max(size);
+            self.component.ready();
+        } else {
+            self.component.not_ready("the checkpoint file cannot be written");
+        }
+        written
+    }
+
+    /// Notes that a caller waited for nothing, unless it was remembered just now.
+    fn slow(&self, size: u64) -> Result<(), CheckpointError> {
+        let mut state = self.state();
+        if size <= state.saved {
+            return Ok(());
+        }
+        state.failing = true;
+        self.component.not_ready("the checkpoint file does not answer");
+        Err(CheckpointError::Slow)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

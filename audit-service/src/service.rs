@@ -18,7 +18,7 @@ use crate::{
     key_lookup::{look_up, remembered, require_newest},
     ledger::Ledger,
     notary::Notary,
-    outside::Outside,
+    outside::{Outside, outage::Outage},
     proofs::Proofs,
     prover::Prover,
     queue::Queue,
@@ -215,16 +215,26 @@ fn head_of(ledger: &Ledger) -> Head {
 
 /// Remembers the newest checkpoint until the appender is gone, and once more then.
 async fn remember(mut head: watch::Receiver<Head>, notary: Arc<Notary>) {
+    let mut outage = Outage::default();
+    let mut remembered = true;
     loop {
-        let changed = head.changed().await;
+        // What failed is tried again though nothing new comes: readiness hangs on it.
+        let ended =
+            if remembered { head.changed().await.is_err() } else { head.has_changed().is_err() };
         let Head { size, root, .. } = *head.borrow_and_update();
-        if let Err(error) = notary.sign(TreeHead { size, root }).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the checkpoint file could not be written"
-            );
+        let signed = notary.sign(TreeHead { size, root }).await;
+        remembered = signed.is_ok();
+        match signed {
+            Ok(_) if outage.ends() => tracing::info!("the checkpoint file is written again"),
+            Ok(_) => {}
+            Err(error) => {
+                if outage.begins(&error.to_string()) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the checkpoint file could not be written");
+                }
+            }
         }
-        if changed.is_err() {
+        if ended {
             return;
         }
         let mut stopping = head.clone();

@@ -5,11 +5,13 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use domain::ids::Name;
 use runtime::secrets::random_key_hex;
+use tokio::sync::Semaphore;
 
 use super::{
     Anchor, AnchorError, MAX_ANCHORED, MAX_NOTE_BYTES, check, file_name, note_from,
@@ -17,15 +19,20 @@ use super::{
 };
 
 /// Checkpoints of one ledger as files of mode 0444.
+///
+/// Uses one thread at most, whatever is asked of it: a mount that hangs holds that one, and later
+/// calls wait without a thread.
 #[derive(Debug, Clone)]
 pub struct DirectoryAnchor {
     folder: PathBuf,
+    /// One permit, which belongs to the thread that is in the directory.
+    thread: Arc<Semaphore>,
 }
 
 impl DirectoryAnchor {
     /// A directory, which must exist: a mount that is missing must not go unnoticed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), thread: Arc::new(Semaphore::new(1)) }
     }
 
     fn write(&self, size: u64, note: &str) -> Result<(), AnchorError> {
@@ -88,13 +95,19 @@ impl DirectoryAnchor {
         Ok(sizes)
     }
 
-    /// Files are not for the threads that serve requests.
+    /// Files are not for the threads that serve requests. A caller may give up waiting at any
+    /// time; the thread cannot.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, AnchorError> + Send + 'static,
     ) -> Result<T, AnchorError> {
         let this = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&this)).await;
+        let permit = self.thread.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&this)
+        })
+        .await;
         done.unwrap_or_else(|error| Err(io::Error::other(error).into()))
     }
 }

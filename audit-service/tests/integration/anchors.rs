@@ -22,7 +22,10 @@ use tempfile::TempDir;
 
 use crate::{
     blob_store::{BlobStore, SAS},
-    fixture::{Machine, ORIGIN, Running, event, eventually, name, receipt},
+    fixture::{
+        Hung, Machine, ORIGIN, PATIENCE, Running, a_thread_is_left, event, eventually, name,
+        receipt, with_two_blocking_threads,
+    },
     witness_fixture::{Log, Witness, ledger_secret, witness_secret},
 };
 
@@ -237,6 +240,29 @@ async fn a_listing_has_every_page() {
     }
     assert_eq!(anchor.sizes(&name(ORIGIN)).await.unwrap(), (0..20).collect::<Vec<_>>());
     assert_eq!(store.requests().len(), 7);
+}
+
+#[test]
+fn a_directory_that_hangs_holds_one_thread_and_is_used_again_when_it_is_back() {
+    with_two_blocking_threads(async {
+        let (folder, log) = (tempfile::tempdir().unwrap(), Log::new());
+        let anchor = DirectoryAnchor::new(folder.path());
+        let (origin, note) = (name(ORIGIN), log.note(5));
+        let hung = Hung::at(folder.path().join(format!("{:020}.checkpoint", 5)));
+        // Rounds of the keeper, each of which gives up.
+        for _ in 0..5 {
+            let kept = tokio::time::timeout(OFTEN, anchor.keep(&origin, 5, &note)).await;
+            assert!(kept.is_err(), "{kept:?}");
+        }
+        assert!(a_thread_is_left().await);
+        let answering = tokio::task::spawn_blocking({
+            let note = note.clone();
+            move || hung.answer(&note)
+        });
+        tokio::time::timeout(PATIENCE, answering).await.expect("one thread reads it").unwrap();
+        let kept = tokio::time::timeout(PATIENCE, anchor.keep(&origin, 6, &log.note(6))).await;
+        kept.expect("the directory is used again").unwrap();
+    });
 }
 
 fn every(every: Duration, anchors: Vec<Arc<dyn Anchor>>) -> Outside {

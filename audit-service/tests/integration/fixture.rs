@@ -1,6 +1,6 @@
 //! Proposals, ledgers in memory and their appenders.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::unix::fs::FileTypeExt, path::PathBuf, sync::Arc, time::Duration};
 
 use audit_service::{
     AuditLedger, OpenError, Parts,
@@ -274,4 +274,54 @@ pub(crate) fn eventually(condition: impl Fn() -> bool) -> impl Future<Output = (
         let in_time = tokio::time::timeout(PATIENCE, polling).await;
         assert!(in_time.is_ok(), "it did not come to pass: {caller}");
     }
+}
+
+/// A file that does not answer whoever opens it, as on a mount that hangs.
+pub(crate) struct Hung(PathBuf);
+
+impl Hung {
+    /// Puts it in place of what is there.
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let _ = std::fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        Self(path)
+    }
+
+    /// What answers whoever reads it now. Blocks until somebody does.
+    pub(crate) fn reader(&self) -> std::fs::File {
+        std::fs::File::options().write(true).open(&self.0).unwrap()
+    }
+
+    /// Answers whoever reads it now with this. Blocks until somebody does.
+    pub(crate) fn answer(&self, content: &str) {
+        std::io::Write::write_all(&mut self.reader(), content.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Hung {
+    /// Lets go of whoever hangs: the test's end would wait for them.
+    fn drop(&mut self) {
+        let found = std::fs::symlink_metadata(&self.0);
+        if found.is_ok_and(|found| found.file_type().is_fifo()) {
+            let _writer = std::fs::File::options().read(true).write(true).open(&self.0);
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+/// Runs a test where no more than two threads may block.
+pub(crate) fn with_two_blocking_threads(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test);
+}
+
+/// Whether a thread can be had.
+pub(crate) async fn a_thread_is_left() -> bool {
+    tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(|| ())).await.is_ok()
 }

@@ -29,6 +29,7 @@ mod idempotency;
 mod key_rotation;
 mod key_start;
 mod model;
+mod notary;
 mod privacy;
 mod proofs;
 mod replicas;
