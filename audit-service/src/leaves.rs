@@ -1,6 +1,7 @@
 //! Records' hashes and lines from blocks, a few blocks at a time.
 
 use domain::hash::Hash;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     block::Block,
@@ -14,7 +15,8 @@ const FIRST_BLOCKS: usize = 4;
 /// each. In bytes of lines.
 const SMALL_PAGE: usize = 1_000_000;
 
-/// Blocks of a page at most: as many as a tile has records.
+/// Blocks of a page at most: as many as a tile has records. Of large ones a store returns fewer,
+/// of 16 MB and one block together.
 const MAX_BLOCKS: usize = 256;
 
 /// Why records could not be read.
@@ -37,12 +39,22 @@ pub struct Leaves<'a> {
     page: Vec<Block>,
     blocks: usize,
     read: u64,
+    /// Who else reads at the same time, if that is bounded.
+    readers: Option<&'a Semaphore>,
+    /// Kept for as long as a page may be held.
+    permit: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a> Leaves<'a> {
     /// Of this store.
     pub fn new(store: &'a dyn LedgerStore) -> Self {
-        Self { store, page: Vec::new(), blocks: FIRST_BLOCKS, read: 0 }
+        let (readers, permit) = (None, None);
+        Self { store, page: Vec::new(), blocks: FIRST_BLOCKS, read: 0, readers, permit }
+    }
+
+    /// Of this store, holding a page with a permit alone.
+    pub fn among(readers: &'a Semaphore, store: &'a dyn LedgerStore) -> Self {
+        Self { readers: Some(readers), ..Self::new(store) }
     }
 
     /// How many lines were looked at so far.
@@ -53,6 +65,12 @@ impl<'a> Leaves<'a> {
     /// The block that holds a record.
     async fn block(&mut self, seq: u64) -> Result<&Block, LeavesError> {
         if !self.page.iter().any(|block| block.line_at(seq).is_some()) {
+            if let (Some(readers), None) = (self.readers, &self.permit) {
+                // Never closed, so there is always a permit in the end.
+                self.permit = readers.acquire().await.ok();
+            }
+            // Two pages at once would be twice the memory.
+            self.page.clear();
             self.page = self.store.blocks_from(seq, self.blocks).await?;
             let bytes: usize = self.page.iter().flat_map(|b| &b.lines).map(String::len).sum();
             self.blocks =

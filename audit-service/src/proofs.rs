@@ -25,8 +25,14 @@ use crate::{
     tree::{TreeError, TreeReader},
 };
 
-/// Requests that read the tree at once: each may hold some megabytes while it rebuilds tiles.
+/// Requests that read the tree at once: each holds some tiles of 8 KB, and 2 MB of them while it
+/// makes another out of them.
 const AT_ONCE: usize = 16;
+
+/// Of those, requests that read blocks at once. Each holds a page, which a store ends at 16 MB and
+/// one block and holds twice while it reads it, and lines of one tile, at most 16 MB: 200 MB for
+/// all of them. Answers on their way out are not counted.
+const READ_BLOCKS_AT_ONCE: usize = 4;
 
 /// Why there is no proof.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,7 @@ pub struct Proofs {
     tiled: Arc<AtomicU64>,
     rebuild: mpsc::Sender<()>,
     at_once: Arc<Semaphore>,
+    block_readers: Arc<Semaphore>,
 }
 
 impl Proofs {
@@ -78,7 +85,9 @@ impl Proofs {
         tiled: Arc<AtomicU64>,
         rebuild: mpsc::Sender<()>,
     ) -> Self {
-        Self { store, tree, tiled, rebuild, at_once: Arc::new(Semaphore::new(AT_ONCE)) }
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let block_readers = Arc::new(Semaphore::new(READ_BLOCKS_AT_ONCE));
+        Self { store, tree, tiled, rebuild, at_once, block_readers }
     }
 
     /// Records in the newest tree.
@@ -171,7 +180,8 @@ impl Proofs {
         let _permit = self.at_once.acquire().await.ok();
         let tiled = self.tiled.load(Ordering::Relaxed);
         let tree = self.tree.borrow().clone();
-        let answer = work(&mut TreeReader::new(&*self.store, tree, tiled)).await;
+        let mut reader = TreeReader::new(&*self.store, tree, tiled, &self.block_readers);
+        let answer = work(&mut reader).await;
         if let Err(NoProof::Tree(TreeError::TooMuch(id))) = &answer
             && id.end(WIDTH) <= tiled
         {

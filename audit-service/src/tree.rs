@@ -14,6 +14,7 @@ use domain::{
     hash::Hash,
     merkle::{Frontier, Node, Subtree},
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     leaves::{Leaves, LeavesError},
@@ -69,9 +70,16 @@ enum Source {
 
 impl<'a> TreeReader<'a> {
     /// Reads the tree of which this is the verified frontier. Tiles under the first `tiled`
-    /// records should be there; where they are not, that is logged.
-    pub fn new(store: &'a dyn LedgerStore, tree: Frontier, tiled: u64) -> Self {
-        Self { store, tree, tiled, leaves: Leaves::new(store), tiles: HashMap::new() }
+    /// records should be there; where they are not, that is logged. Blocks are read with a permit
+    /// of `readers`, which is kept then.
+    pub fn new(
+        store: &'a dyn LedgerStore,
+        tree: Frontier,
+        tiled: u64,
+        readers: &'a Semaphore,
+    ) -> Self {
+        let leaves = Leaves::among(readers, store);
+        Self { store, tree, tiled, leaves, tiles: HashMap::new() }
     }
 
     /// Records in the tree.

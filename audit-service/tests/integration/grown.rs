@@ -131,9 +131,16 @@ pub(crate) struct Spy {
     tiles: Arc<AtomicUsize>,
     blocks: Arc<AtomicUsize>,
     writes: Arc<AtomicUsize>,
+    reading: Arc<AtomicUsize>,
+    most_reading: Arc<AtomicUsize>,
 }
 
 impl Spy {
+    /// Reads of blocks that were under way at once, at most.
+    pub(crate) fn most_reading(&self) -> usize {
+        self.most_reading.load(Ordering::SeqCst)
+    }
+
     /// Tiles that were asked for since the last call, reads of blocks, and writes of tiles.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let take = |count: &AtomicUsize| count.swap(0, Ordering::SeqCst);
@@ -157,7 +164,13 @@ impl LedgerStore for Spy {
 
     async fn blocks_from(&self, seq: u64, max: usize) -> Result<Vec<Block>, StoreError> {
         self.blocks.fetch_add(1, Ordering::SeqCst);
-        self.inner.blocks_from(seq, max).await
+        let reading = 1 + self.reading.fetch_add(1, Ordering::SeqCst);
+        self.most_reading.fetch_max(reading, Ordering::SeqCst);
+        // Others come here too, if nothing keeps them.
+        tokio::task::yield_now().await;
+        let blocks = self.inner.blocks_from(seq, max).await;
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        blocks
     }
 
     async fn stream_versions(

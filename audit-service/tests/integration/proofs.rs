@@ -104,6 +104,17 @@ async fn without_stored_tiles_proofs_are_made_from_blocks_and_nothing_is_written
     assert_eq!(lines, (256..356).map(line).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn few_requests_hold_blocks_at_once() {
+    let grown = Grown::of(1_024, &[64]);
+    let entries = (0..40).map(|n| grown.proofs.entries(n % 4, 256));
+    for lines in futures::future::join_all(entries).await {
+        assert_eq!(lines.unwrap().len(), 256);
+    }
+    let most = grown.store.most_reading();
+    assert!((2..=4).contains(&most), "{most}");
+}
+
 /// 66,000 records: more than one tile of the second level.
 async fn large() -> Grown {
     let mut grown = Grown::of(66_000, &[1_000, 7, 600]);
