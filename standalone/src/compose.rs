@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     /// How long anything may take.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_embedded_ledger_is_anchored() {
