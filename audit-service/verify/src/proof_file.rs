@@ -88,9 +88,13 @@ impl fmt::Display for ProofFile {
             writeln!(f, "extra {}", STANDARD.encode(extra))?;
         }
         writeln!(f, "index {}", self.index)?;
+        // One text for all of them: an append may answer a thousand proofs.
+        let mut lines = String::with_capacity(self.hashes.len() * 45);
         for hash in &self.hashes {
-            writeln!(f, "{}", STANDARD.encode(hash.0))?;
+            STANDARD.encode_string(hash.0, &mut lines);
+            lines.push('\n');
         }
+        f.write_str(&lines)?;
         write!(f, "\n{}", self.checkpoint)
     }
 }
