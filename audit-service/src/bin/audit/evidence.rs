@@ -138,8 +138,9 @@ impl Trust {
 
 /// Name and id of a verifier key, without its bytes.
 pub(crate) fn short(key: &LedgerKey) -> String {
+    // The key's own digits may hold a plus as well.
     let text = key.to_string();
-    text.rsplit_once('+').map_or_else(|| text.clone(), |(short, _)| short.to_owned())
+    text.splitn(3, '+').take(2).collect::<Vec<_>>().join("+")
 }
 
 /// Demands the cosignatures of these witnesses on a checkpoint; says who saw it when.
