@@ -196,7 +196,9 @@ fn read_block(connection: &Connection, extent: &Extent) -> Result<Block, StoreEr
 fn records(connection: &Connection, extent: &Extent) -> Result<Vec<StoredRecord>, StoreError> {
     let first = extent.first;
     // No line is longer; one that claims to be must not fill the memory.
-    let select = "SELECT substr(line, 1, 65536), stream, version, command, seq FROM records
+    let select = "SELECT
+        CASE WHEN octet_length(line) <= 65536 THEN line ELSE substr(line, 1, 65536) END,
+        stream, version, command, seq FROM records
         WHERE seq >= ?1 AND seq < ?1 + ?2 ORDER BY seq";
     let mut select = connection.prepare_cached(select).map_err(failed(first))?;
     let read = |row: &Row<'_>| {
