@@ -3,7 +3,6 @@
 
 use std::{
     fs, io,
-    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +13,7 @@ use audit_verify::{
     keys::KeyError,
 };
 use domain::ids::Name;
-use runtime::secrets::Secret;
+use runtime::{files, secrets::Secret};
 use zeroize::Zeroizing;
 
 /// The ledger's signing keys that this process holds: the current one, and while it is rotated the
@@ -178,8 +177,9 @@ impl CheckpointFile {
         }
     }
 
-    /// Remembers the keys that the ledger was rotated to, and a checkpoint unless a higher one is remembered already, by whatever process: one
-    /// that is ahead may have signed with a key that `keys` do not know yet and `signer` holds.
+    /// Remembers the keys that the ledger was rotated to, and a checkpoint unless a higher one is
+    /// remembered already, by whatever process: one that is ahead may have signed with a key that
+    /// `keys` do not know yet and `signer` holds.
     pub fn raise(
         &self,
         signer: &CheckpointSigner,
@@ -202,17 +202,7 @@ impl CheckpointFile {
 
     /// Replaces the remembered checkpoint: old or new after a crash, never a mix.
     pub fn save(&self, note: &str) -> Result<(), CheckpointError> {
-        self.replace(note).map_err(|source| self.error(source))
-    }
-
-    fn replace(&self, note: &str) -> io::Result<()> {
-        let new = self.beside(&format!(".{}.new", std::process::id())).0;
-        let mut file = fs::File::create(&new)?;
-        file.write_all(note.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.0)?;
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
-        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        files::replace(&self.0, note.as_bytes()).map_err(|source| self.error(source))
     }
 
     /// The file whose name is longer by this.

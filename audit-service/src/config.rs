@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use clap::{Args, Parser, Subcommand};
 use domain::ids::{IdError, Name};
 use runtime::{
+    files,
     health::Readiness,
     retry,
     secrets::{self, SecretError, SecretRef},
@@ -194,8 +195,6 @@ impl KeygenArgs {
         let key = new_signing_key(&self.origin, *seed);
         let signer = CheckpointSigner::from_secret(&secrets::Secret::new(key.as_bytes()))?;
         secrets::write_secret_file(&self.out, format!("{}\n", *key))?;
-        let mut public = std::fs::File::create_new(&self.public)?;
-        std::io::Write::write_all(&mut public, format!("{}\n", signer.verifier_key()).as_bytes())?;
-        Ok(public.sync_all()?)
+        Ok(files::create(&self.public, &format!("{}\n", signer.verifier_key()))?)
     }
 }

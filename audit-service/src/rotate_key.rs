@@ -2,8 +2,7 @@
 //! then. Running it again changes nothing.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,7 +20,10 @@ use domain::{
     record::RecordType,
     wire::{Proposal, Receipt},
 };
-use runtime::secrets::{SecretError, SecretRef};
+use runtime::{
+    files,
+    secrets::{SecretError, SecretRef},
+};
 
 use crate::checkpoint::{CheckpointError, read_secret};
 
@@ -194,12 +196,8 @@ fn check_public(path: &Path, key: &LedgerKey) -> io::Result<()> {
 
 /// Writes the verifier key, unless `keygen` or an earlier run has.
 fn write_public(path: &Path, key: &LedgerKey) -> io::Result<()> {
-    match File::create_new(path) {
-        Ok(mut file) => {
-            file.write_all(format!("{key}\n").as_bytes())?;
-            file.sync_all()
-        }
+    match files::create(path, &format!("{key}\n")) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_public(path, key),
-        Err(error) => Err(error),
+        written => written,
     }
 }

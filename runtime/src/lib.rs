@@ -1,6 +1,6 @@
 //! What every Vitalog service process needs around its own logic.
 //!
-//! In scope: secrets and service keys, the problem details that answer errors, trace context and
+//! In scope: secrets and service keys, files that are replaced whole, the problem details that answer errors, trace context and
 //! logs, health, the accept loop with its bounds, shutdown, waiting for a dependency at start, the
 //! client for internal hops, and the headers that carry identity between services.
 //!
@@ -13,6 +13,7 @@
 
 pub mod client;
 pub mod crypto;
+pub mod files;
 pub mod headers;
 pub mod health;
 pub mod problem;

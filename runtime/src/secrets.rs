@@ -14,6 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use rand::TryRngCore;
 use zeroize::Zeroizing;
 
+use crate::files::sync_folder_of;
+
 /// The longest secret that is loaded, in bytes; keys, passwords and connection strings are far
 /// shorter, and a reference to a wrong file should fail instead of filling memory.
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
@@ -238,9 +240,5 @@ pub fn write_secret_file(path: impl AsRef<Path>, text: impl AsRef<str>) -> io::R
     std::fs::remove_file(&beside)?;
     written?;
     // The directory entry has to be durable too.
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::File::open(parent)?.sync_all()
+    sync_folder_of(path)
 }

@@ -1,10 +1,13 @@
 //! The witness's command line: `witness` and `witness keygen`.
 
-use std::{fs, io, io::Write, net::SocketAddr, path::PathBuf};
+use std::{fs, io, net::SocketAddr, path::PathBuf};
 
 use audit_verify::{checkpoint::LedgerKey, cosignature::WitnessSecret, keys::KeyError};
 use clap::{Args, Subcommand};
-use runtime::secrets::{self, Secret, SecretError, SecretRef};
+use runtime::{
+    files,
+    secrets::{self, Secret, SecretError, SecretRef},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -140,10 +143,7 @@ impl WitnessKeygenArgs {
         let secret = WitnessSecret::new(&self.name, &seed)?;
         secrets::write_secret_file(&self.out, format!("{}\n", *secret.to_text()))
             .map_err(failed(&self.out))?;
-        let public = format!("{}\n", secret.public());
-        let written = fs::File::create_new(&self.public)
-            .and_then(|mut file| file.write_all(public.as_bytes()).and_then(|()| file.sync_all()));
-        written.map_err(failed(&self.public))
+        files::create(&self.public, &format!("{}\n", secret.public())).map_err(failed(&self.public))
     }
 }
 

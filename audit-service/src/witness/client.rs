@@ -2,14 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use audit_verify::{cosignature::WitnessKey, keys::KeyError};
+use audit_verify::{cosignature::WitnessKey, keys::KeyError, proof_file::decimal};
 use http::{StatusCode, header::CONTENT_TYPE};
 use reqwest::Url;
 
-use super::{
-    request::{AddCheckpoint, tree_size},
-    server::TREE_SIZE,
-};
+use super::{request::AddCheckpoint, server::TREE_SIZE};
 use crate::outside::http::{HttpError, send};
 
 /// Bytes of a witness's answer at most: a few signature lines.
@@ -97,7 +94,7 @@ impl WitnessSpec {
             StatusCode::CONFLICT => {
                 let is_size =
                     answer.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == TREE_SIZE);
-                let size = text.strip_suffix('\n').and_then(tree_size).filter(|_| is_size);
+                let size = text.strip_suffix('\n').and_then(decimal).filter(|_| is_size);
                 match size {
                     Some(size) if size != request.old => Ok(Submitted::OtherSize(size)),
                     _ => Err(SubmitError::Fork),

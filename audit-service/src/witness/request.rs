@@ -1,5 +1,6 @@
 //! The body of `add-checkpoint` (C2SP tlog-witness).
 
+use audit_verify::proof_file::{decimal, hash_from_base64};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::hash::Hash;
 
@@ -52,9 +53,7 @@ impl AddCheckpoint {
             if proof.len() == MAX_PROOF_LINES {
                 return Err(MalformedRequest::ProofLength);
             }
-            let bytes = STANDARD.decode(line).map_err(|_| MalformedRequest::ProofLine)?;
-            let hash = bytes.try_into().map_err(|_| MalformedRequest::ProofLine)?;
-            proof.push(Hash(hash));
+            proof.push(hash_from_base64(line).ok_or(MalformedRequest::ProofLine)?);
         }
         Ok(Self { old, proof, note: note.to_owned() })
     }
@@ -73,14 +72,7 @@ impl AddCheckpoint {
 }
 
 fn old_size(line: &str) -> Option<u64> {
-    tree_size(line.strip_prefix("old ")?)
-}
-
-/// A size in decimal without leading zeros, as tlog-witness writes it.
-pub(super) fn tree_size(digits: &str) -> Option<u64> {
-    let plain = digits.bytes().all(|b| b.is_ascii_digit());
-    let leading_zero = digits.len() > 1 && digits.starts_with('0');
-    if plain && !leading_zero { digits.parse().ok() } else { None }
+    decimal(line.strip_prefix("old ")?)
 }
 
 #[cfg(test)]

@@ -141,15 +141,20 @@ async fn without_a_checkpoint_file_the_receipt_goes_out_without_a_proof() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn the_appender_does_not_wait_for_the_checkpoint_file() {
-    let machine = Machine::new();
-    let running = machine.open(&MemoryLedger::new()).await;
-    // Whoever holds the lock keeps every process from writing the file.
+/// Whoever holds this lock keeps every process from writing the checkpoint file.
+fn locked(machine: &Machine) -> fs::File {
     let mut lock = machine.checkpoint_file().path().as_os_str().to_owned();
     lock.push(".lock");
     let lock = fs::File::create(lock).unwrap();
     lock.lock().unwrap();
+    lock
+}
+
+#[tokio::test]
+async fn the_appender_does_not_wait_for_the_checkpoint_file() {
+    let machine = Machine::new();
+    let running = machine.open(&MemoryLedger::new()).await;
+    let lock = locked(&machine);
     let waiting = running.ledger.queue.submit(admitted([proven(read(1))]), PATIENCE);
     let appending = async {
         eventually(|| running.size() == 1).await;
@@ -167,10 +172,7 @@ async fn the_appender_does_not_wait_for_the_checkpoint_file() {
 async fn a_checkpoint_file_that_hangs_holds_nobody_up_for_long() {
     let machine = Machine::new();
     let running = machine.open(&MemoryLedger::new()).await;
-    let mut lock = machine.checkpoint_file().path().as_os_str().to_owned();
-    lock.push(".lock");
-    let lock = fs::File::create(lock).unwrap();
-    lock.lock().unwrap();
+    let lock = locked(&machine);
     let begun = Instant::now();
     for n in 0..8 {
         assert_eq!(receipt(running.append(proven(read(n))).await).proof, None);

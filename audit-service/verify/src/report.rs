@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, fmt};
 
-use domain::{chain::ChainError, hash::Hash, ids::Name, time::Timestamp};
+use domain::{chain::ChainError, ids::Name, time::Timestamp};
 
 use crate::{
     checkpoint::{CheckpointError, LedgerKey, TreeHead},
@@ -217,10 +217,5 @@ impl Report {
     /// Whether nothing is wrong.
     pub fn is_intact(&self) -> bool {
         self.findings.is_empty()
-    }
-
-    /// The Merkle root over the records read, for comparison by hand.
-    pub fn root(&self) -> Hash {
-        self.head.root
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use domain::ids::Name;
+use runtime::files;
 use runtime::secrets::{SecretError, write_secret_file};
 use serde::{Deserialize, Serialize};
 
@@ -253,15 +254,10 @@ fn render(path: &Path, entries: &[Entry]) -> Result<String, SubscriptionsError> 
 
 /// A reader sees the old file or the new one, never a part.
 fn replace(path: &Path, text: &str) -> Result<(), SubscriptionsError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{}.new", std::process::id()));
-    let new = PathBuf::from(new);
+    let new = files::beside(path);
     write_secret_file(&new, text)
         .map_err(|source| SubscriptionsError::Unwritable { path: new.clone(), source })?;
-    let renamed = std::fs::rename(&new, path).and_then(|()| {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-    });
+    let renamed = std::fs::rename(&new, path).and_then(|()| files::sync_folder_of(path));
     renamed.map_err(|source| SubscriptionsError::Unwritable { path: path.to_owned(), source })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,7 @@ use audit_verify::{
 };
 use clap::Args;
 use domain::{ids::Name, time::Timestamp};
+use runtime::files;
 use serde_json::{Value, json};
 
 use crate::output::Failure;
@@ -232,20 +233,6 @@ pub(crate) fn read_bytes(path: &Path, bound: u64) -> anyhow::Result<Vec<u8>> {
 
 /// Writes a file so that it is there whole or not at all; replaces one that is there.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> io::Result<()> {
-        let mut beside = path.to_owned().into_os_string();
-        beside.push(format!(".{}.new", std::process::id()));
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        sync_folder_of(path)
-    };
-    write().with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Makes a new directory entry durable.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    let written = files::replace(path, bytes);
+    written.with_context(|| format!("{} cannot be written", path.display()))
 }

@@ -19,6 +19,7 @@ use crate::{
     progress::Progress,
     source::{HttpLedger, MAX_LIMIT, Page, ServerArgs},
 };
+pub(crate) use file::{ZSTD_MAGIC, magic};
 
 /// Options of `export`.
 #[derive(Debug, Args)]

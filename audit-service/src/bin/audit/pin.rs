@@ -127,17 +127,16 @@ pub(crate) async fn trust_in(ledger: &HttpLedger, args: &VerifierKeyArgs) -> any
     let all = ledger.keys().await?;
     let newest = all.iter().rposition(|(_, key)| given.contains(key));
     let mut listed = all.into_iter().skip(newest.unwrap_or(usize::MAX));
-    let Some((_, mut current)) = listed.next() else { return Ok(trust) };
+    let Some((_, current)) = listed.next() else { return Ok(trust) };
+    let mut history = KeyHistory::within(current);
     for (size, _) in listed {
         let Some(seq) = size.checked_sub(1) else { break };
         let line = ledger.record(seq).await?.and_then(|line| String::from_utf8(line).ok());
         let Some(record) = line.and_then(|line| Record::parse(&line).ok()) else { break };
-        let mut history = KeyHistory::within(current);
         if history.follow(&record).is_err() {
             break;
         }
-        current = history.newest().clone();
-        trust.believe(current.clone());
+        trust.believe(history.newest().clone());
     }
     Ok(trust)
 }

@@ -72,16 +72,10 @@ pub(crate) async fn run(args: VerifyArgs) -> Outcome {
 fn save(path: &Path, note: &str) -> anyhow::Result<()> {
     let (origin, head) = read_unverified(note).context("the checkpoint cannot be saved")?;
     if path.exists() {
-        let shown = path.display();
-        let (saved_origin, saved) = read_unverified(&read_text(path)?).with_context(|| {
-            format!("{shown} is there and is no checkpoint: it is not replaced")
-        })?;
-        if saved_origin != origin {
-            anyhow::bail!(
-                "{shown} is a checkpoint of the ledger {saved_origin}: it is not replaced"
-            );
-        }
+        // Whose it is was compared with the records.
+        let saved = expected_of("the saved checkpoint", path, &origin)?.head;
         if saved.size > head.size {
+            let shown = path.display();
             anyhow::bail!(
                 "{shown} is a newer checkpoint, of {} records: it is not replaced",
                 saved.size

@@ -3,6 +3,7 @@
 use audit_verify::{
     block::{Block, entries},
     checkpoint::{LedgerSecret, TreeHead},
+    key_history,
     report::Report,
     seal::SealKey,
     verifier::{Chunk, Expected, Options, Read, Start, verify},
@@ -13,7 +14,7 @@ use domain::{
     hash::Hash,
     ids::{KeyId, Mac, Name, PatientId, Stream},
     merkle::Frontier,
-    record::{CommandRef, HexBytes, KeyName, KeyRotation, Record, RecordType},
+    record::{CommandRef, KeyName, Record, RecordType},
     sealed::{JweHeader, write_compact},
     time::Timestamp,
     wire::Proposal,
@@ -186,13 +187,10 @@ pub(crate) fn versioned(number: u64, version: u64) -> Proposal {
 
 /// The next key of the ledger, vouched for by the one before.
 pub(crate) fn rotation(version: u64, before: &LedgerSecret, next: &LedgerSecret) -> Proposal {
-    let (previous, next) = (HexBytes(*before.public().public()), HexBytes(*next.public().public()));
-    let statement = KeyRotation::statement(&origin(), version, previous, next);
-    let voucher = HexBytes(before.sign_message(statement.as_bytes()));
     Proposal {
         stream: Some(Stream::LedgerKeys),
         version: Some(version),
-        key: Some(KeyRotation { next, previous, voucher }),
+        key: Some(key_history::rotation(before, &next.public(), version)),
         ..plain(RecordType::KeyRotated)
     }
 }

@@ -8,12 +8,13 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use domain::record::{MAX_LINE_BYTES, Record};
+use runtime::files::sync_folder_of;
 
 use super::{chain::Chain, plain, zstd_frames};
-use crate::{evidence::sync_folder_of, output::Failure, progress::Progress};
+use crate::{output::Failure, progress::Progress};
 
 /// What a Zstandard frame begins with (RFC 8878 §3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The file of an export, which no other run writes meanwhile.
 pub(crate) struct ExportFile {
@@ -74,7 +75,7 @@ impl ExportFile {
     ) -> Result<u64, Failure> {
         let cannot = || format!("{} cannot be read", self.path.display());
         let length = self.file.metadata().with_context(cannot)?.len();
-        let magic = self.magic().with_context(cannot)?;
+        let magic = magic(&self.file).with_context(cannot)?;
         let is_zstd = ZSTD_MAGIC.starts_with(&magic);
         if !magic.is_empty() && is_zstd != self.zstd {
             return Err(self.other_form().into());
@@ -113,14 +114,6 @@ impl ExportFile {
         synced.with_context(|| format!("{} cannot be made durable", self.path.display()))
     }
 
-    /// The first four bytes, or fewer in a shorter file.
-    fn magic(&self) -> io::Result<Vec<u8>> {
-        let mut magic = Vec::new();
-        (&self.file).take(4).read_to_end(&mut magic)?;
-        (&self.file).seek(SeekFrom::Start(0))?;
-        Ok(magic)
-    }
-
     fn other_form(&self) -> anyhow::Error {
         let path = self.path.display();
         if self.zstd {
@@ -129,6 +122,14 @@ impl ExportFile {
             anyhow!("{path} is compressed: give --zstd or another --out")
         }
     }
+}
+
+/// The first four bytes of a file, or fewer in a shorter one; leaves it at its beginning.
+pub(crate) fn magic(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut magic = Vec::new();
+    file.take(ZSTD_MAGIC.len() as u64).read_to_end(&mut magic)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(magic)
 }
 
 /// Takes a line of a file: a record of this ledger, after those before. What is no export of it

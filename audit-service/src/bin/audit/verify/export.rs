@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Seek, SeekFrom},
+    io::{self, BufReader},
     path::Path,
 };
 
@@ -10,10 +10,10 @@ use anyhow::Context;
 use audit_verify::verifier::{Options, Start, TextChunks};
 
 use super::{Verified, VerifyArgs, anchored::Anchored, check_checkpoint, engine, expected_of};
-use crate::output::Failure;
-
-/// The first bytes of a zstd frame (RFC 8878 §3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+use crate::{
+    export::{ZSTD_MAGIC, magic},
+    output::Failure,
+};
 
 /// Verifies every record of an export against its checkpoint.
 pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, Failure> {
@@ -65,11 +65,8 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
 
 /// Opens an export, compressed or not.
 fn open(path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
-    let mut file = File::open(path)?;
-    let mut begin = Vec::new();
-    file.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut begin)?;
-    file.seek(SeekFrom::Start(0))?;
-    if begin == ZSTD_MAGIC {
+    let file = File::open(path)?;
+    if magic(&file)? == ZSTD_MAGIC {
         Ok(Box::new(zstd::stream::read::Decoder::with_buffer(BufReader::new(file))?))
     } else {
         Ok(Box::new(file))
