@@ -73,6 +73,27 @@ macro_rules! closed_list {
 pub(crate) use closed_list;
 
 closed_list!(
+    /// Why a patient's data was erased: the grounds of GDPR Article 17(1), and the one that
+    /// software adds.
+    ErasureReason, UnknownErasureReason, "must be one of [noLongerNecessary, consentWithdrawn, objection, unlawfulProcessing, legalObligation, childConsent, registeredInError]" {
+        /// The data is not needed any more, such as after its retention period (1a).
+        NoLongerNecessary = "noLongerNecessary",
+        /// Consent was withdrawn (1b).
+        ConsentWithdrawn = "consentWithdrawn",
+        /// The patient objected (1c).
+        Objection = "objection",
+        /// The data was processed unlawfully (1d).
+        UnlawfulProcessing = "unlawfulProcessing",
+        /// A law demands it (1e).
+        LegalObligation = "legalObligation",
+        /// The data was collected from a child (1f).
+        ChildConsent = "childConsent",
+        /// There is no such patient, or she is registered twice.
+        RegisteredInError = "registeredInError",
+    }
+);
+
+closed_list!(
     /// Why data was touched: codes of HL7 v3 value set `PurposeOfUse`.
     Purpose, UnknownPurpose, "must be an HL7 PurposeOfUse code such as TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PUBHLTH, PATRQT, COVERAGE, HLEGAL, HSYSADMIN" {
         /// Treatment, the default.

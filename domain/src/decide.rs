@@ -18,6 +18,8 @@ pub enum Command {
     AmendPatient { content: PatientContent, if_match: Option<u64> },
     /// Take the patient and her tests out of the read models.
     RemovePatient { if_match: Option<u64> },
+    /// Destroy the patient's data for good, also where she was removed.
+    ErasePatient,
     /// Record a test under a fresh id.
     RecordTest { test: TestId, content: TestContent },
     /// Replace a test's data.
@@ -44,6 +46,9 @@ pub enum Refusal {
     /// No such patient, or removed or erased.
     #[error("patient not found")]
     PatientNotFound,
+    /// The patient was erased before.
+    #[error("the patient was erased")]
+    Erased,
     /// No such test of this patient, or removed.
     #[error("test not found")]
     TestNotFound,
@@ -60,36 +65,39 @@ pub enum Refusal {
 
 /// The event that a command causes in a state, or why it causes none.
 pub fn decide(state: &Patient, command: Command) -> Result<Event, Refusal> {
-    if let Command::RegisterPatient { content } = command {
-        return match state.lifecycle {
-            Lifecycle::Unregistered => Ok(Event::PatientRegistered(content)),
-            _ => Err(Refusal::IdTaken),
-        };
-    }
-    let Lifecycle::Active(patient) = &state.lifecycle else {
-        return Err(Refusal::PatientNotFound);
-    };
-    match command {
-        Command::RegisterPatient { .. } => Err(Refusal::IdTaken),
-        Command::AmendPatient { content, if_match } => {
+    match (&state.lifecycle, command) {
+        (Lifecycle::Unregistered, Command::RegisterPatient { content }) => {
+            Ok(Event::PatientRegistered(content))
+        }
+        (_, Command::RegisterPatient { .. }) => Err(Refusal::IdTaken),
+        (Lifecycle::Active(_) | Lifecycle::Removed, Command::ErasePatient) => {
+            Ok(Event::PatientErased)
+        }
+        (Lifecycle::Erased, Command::ErasePatient) => Err(Refusal::Erased),
+        (Lifecycle::Active(patient), Command::AmendPatient { content, if_match }) => {
             matches(if_match, patient.revision)?;
             Ok(Event::PatientAmended(content))
         }
-        Command::RemovePatient { if_match } => {
+        (Lifecycle::Active(patient), Command::RemovePatient { if_match }) => {
             matches(if_match, patient.revision)?;
             Ok(Event::PatientRemoved)
         }
-        Command::RecordTest { test, content } => match state.tests.get(&test) {
-            None => Ok(Event::TestRecorded { test, content }),
-            Some(_) => Err(Refusal::IdTaken),
-        },
-        Command::AmendTest { test, content, if_match } => {
+        (Lifecycle::Active(_), Command::RecordTest { test, content }) => {
+            match state.tests.get(&test) {
+                None => Ok(Event::TestRecorded { test, content }),
+                Some(_) => Err(Refusal::IdTaken),
+            }
+        }
+        (Lifecycle::Active(_), Command::AmendTest { test, content, if_match }) => {
             matches(if_match, revision(state, test)?)?;
             Ok(Event::TestAmended { test, content })
         }
-        Command::RemoveTest { test, if_match } => {
+        (Lifecycle::Active(_), Command::RemoveTest { test, if_match }) => {
             matches(if_match, revision(state, test)?)?;
             Ok(Event::TestRemoved { test })
+        }
+        (Lifecycle::Unregistered | Lifecycle::Removed | Lifecycle::Erased, _) => {
+            Err(Refusal::PatientNotFound)
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{fmt, io, net::IpAddr, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    actor::{Actor, Outcome, Purpose, closed_list},
+    actor::{Actor, ErasureReason, Outcome, Purpose, closed_list},
     hash::Hash,
     ids::{
         IdError, MAX_SAFE_INTEGER, Mac, Name, ObjectRef, PatientId, Stream, TraceId, text_serde,
@@ -57,6 +57,9 @@ pub struct Record {
     pub prev: Hash,
     /// Why.
     pub purpose: Purpose,
+    /// Why the patient was erased; `PatientErased` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ErasureReason>,
     /// When the audit service recorded it; never earlier than the record before.
     pub recorded_at: Timestamp,
     /// Version of the content's schema, for events.
@@ -285,6 +288,8 @@ closed_list!(
         TestsListed = "TestsListed",
         /// A patient's history was read.
         HistoryRead = "HistoryRead",
+        /// It was read who touched which patients.
+        ActivityRead = "ActivityRead",
         /// The ledger was read.
         LedgerRead = "LedgerRead",
         /// An authenticated caller was refused.
@@ -314,6 +319,7 @@ impl RecordType {
             | Self::TestRead
             | Self::TestsListed
             | Self::HistoryRead
+            | Self::ActivityRead
             | Self::LedgerRead
             | Self::AccessRefused
             | Self::ExternalAccess => Kind::Access,
@@ -348,7 +354,7 @@ impl RecordType {
     const fn stream(self) -> Presence {
         match self {
             Self::PatientsSearched | Self::LedgerRead => Presence::Refused,
-            Self::AccessRefused | Self::ExternalAccess => Presence::Optional,
+            Self::AccessRefused | Self::ExternalAccess | Self::ActivityRead => Presence::Optional,
             _ => Presence::Required,
         }
     }
@@ -483,6 +489,9 @@ impl Record {
             Presence::Refused
         };
         external.check("external", self.external.is_some())?;
+        let erasure = record_type == RecordType::PatientErased;
+        let reason = if erasure { Presence::Required } else { Presence::Refused };
+        reason.check("reason", self.reason.is_some())?;
         let rotation = record_type == RecordType::KeyRotated;
         let key = if rotation { Presence::Required } else { Presence::Refused };
         key.check("key", self.key.is_some())?;

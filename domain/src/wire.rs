@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    actor::{Actor, Outcome, Purpose},
+    actor::{Actor, ErasureReason, Outcome, Purpose},
     chain::Link,
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream, TraceId},
@@ -51,6 +51,9 @@ pub struct Proposal {
     pub purpose: Purpose,
     /// See [`Record::outcome`].
     pub outcome: Outcome,
+    /// See [`Record::reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ErasureReason>,
     /// See [`Record::command`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandRef>,
@@ -89,6 +92,7 @@ impl Proposal {
             client: None,
             purpose,
             outcome,
+            reason: None,
             command: None,
             fresh: false,
             proof: false,
@@ -114,6 +118,7 @@ impl Proposal {
             outcome: self.outcome,
             prev: link.hash,
             purpose: self.purpose,
+            reason: self.reason,
             recorded_at: at,
             schema: self.schema,
             seq: link.next_seq,

@@ -97,7 +97,7 @@ pub(crate) fn insist(mut command: Command, revision: Option<u64>) -> Command {
         | Command::RemovePatient { if_match }
         | Command::AmendTest { if_match, .. }
         | Command::RemoveTest { if_match, .. } => *if_match = revision,
-        Command::RegisterPatient { .. } | Command::RecordTest { .. } => {}
+        Command::RegisterPatient { .. } | Command::RecordTest { .. } | Command::ErasePatient => {}
     }
     command
 }

@@ -74,7 +74,7 @@ async fn execute(
         let known = app.audit.command(&identity.id).await;
         let known = known.map_err(|error| Failure::from(error).after_append(true))?;
         if let Some(line) = known {
-            let answer = replay::answer(&app, generation, apply_by, &line, &identity).await;
+            let answer = replay::answer(&app, apply_by, &line, &identity).await;
             return answer.map_err(|failure| failure.after_append(true));
         }
     }
@@ -217,14 +217,13 @@ impl Work<'_> {
         recorded: Recorded,
         receipt: &Receipt,
     ) -> Answer {
-        let (generation, by) = (self.generation, self.apply_by);
-        let projection = apply(self.app, generation, by, patient, Some(kid), &recorded).await;
+        let projection = apply(self.app, self.apply_by, patient, Some(kid), &recorded).await;
         Answer::of_event(patient, recorded, receipt, projection)
     }
 
     /// The ledger had this very command: another try of it was stored.
     async fn replayed(&self, receipt: &Receipt) -> Result<Answer, Failure> {
-        replay::answer_at(self.app, self.generation, self.apply_by, receipt.seq, &self.identity)
+        replay::answer_at(self.app, self.apply_by, receipt.seq, &self.identity)
             .await
             .map_err(|failure| failure.after_append(self.sent.key.is_some()))
     }
@@ -247,9 +246,11 @@ impl Work<'_> {
 }
 
 /// Applies one acknowledged event. A failure is not the command's: the follower repairs it.
+///
+/// Writes to every generation in use, also to one that comes into use meanwhile: when this
+/// returns, whoever reads one that may serve finds the event.
 pub(crate) async fn apply(
     app: &App,
-    generation: Generation,
     by: Instant,
     patient: PatientId,
     kid: Option<KeyId>,
@@ -258,13 +259,23 @@ pub(crate) async fn apply(
     let Some(change) = StreamChange::fold(patient, kid, std::slice::from_ref(recorded)) else {
         return Projection::Applied;
     };
-    let error = match timeout_at(by, app.applier.apply(generation, change)).await {
-        Ok(Ok(())) => return Projection::Applied,
-        Ok(Err(error)) => error,
-        Err(_) => ApplyError::TimedOut,
-    };
-    tracing::warn!(%error, "an event is not in the read model yet; the follower adds it");
-    Projection::Pending
+    let mut applied = Vec::with_capacity(1);
+    loop {
+        let Some(pointer) = app.pointer() else { return Projection::Pending };
+        let Some(next) = pointer.written().find(|it| !applied.contains(it)) else {
+            return Projection::Applied;
+        };
+        let error = match timeout_at(by, app.applier.apply(next, change.clone())).await {
+            Ok(Ok(())) => {
+                applied.push(next);
+                continue;
+            }
+            Ok(Err(error)) => error,
+            Err(_) => ApplyError::TimedOut,
+        };
+        tracing::warn!(%error, "an event is not in the read model yet; the follower adds it");
+        return Projection::Pending;
+    }
 }
 
 /// The revision of what a command is about.

@@ -151,6 +151,7 @@ impl From<Refusal> for Failure {
             Refusal::PatientNotFound => Self::NotFound(Missing::Patient, None),
             Refusal::TestNotFound => Self::NotFound(Missing::Test, None),
             Refusal::IdTaken => Self::IdTaken,
+            Refusal::Erased => Self::Erased,
             Refusal::PreconditionFailed { .. } => Self::PreconditionFailed,
         }
     }

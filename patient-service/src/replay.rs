@@ -9,7 +9,7 @@ use domain::{
     record::{CommandRef, Record},
     wire::Receipt,
 };
-use projections::{documents::Generation, history};
+use projections::history;
 use tokio::time::Instant;
 
 use crate::{answer::Answer, commands::apply, error::Failure, state::App};
@@ -17,7 +17,6 @@ use crate::{answer::Answer, commands::apply, error::Failure, state::App};
 /// Answers from the line of the command's record.
 pub(crate) async fn answer(
     app: &App,
-    generation: Generation,
     apply_by: Instant,
     line: &str,
     identity: &CommandRef,
@@ -43,20 +42,19 @@ pub(crate) async fn answer(
         .find(|recorded| recorded.version == version)
         .ok_or(Failure::WrongRecord)?;
     // The first try may have ended before it applied its event.
-    let projection = apply(app, generation, apply_by, patient, history.kid, &recorded).await;
+    let projection = apply(app, apply_by, patient, history.kid, &recorded).await;
     Ok(Answer::of_event(patient, recorded, &receipt(line, &record), projection))
 }
 
 /// As [`answer`], for the record at a position.
 pub(crate) async fn answer_at(
     app: &App,
-    generation: Generation,
     apply_by: Instant,
     seq: u64,
     identity: &CommandRef,
 ) -> Result<Answer, Failure> {
     let line = app.audit.record(seq).await?.ok_or(Failure::WrongRecord)?;
-    answer(app, generation, apply_by, &line, identity).await
+    answer(app, apply_by, &line, identity).await
 }
 
 /// The receipt that the record's first answer had.

@@ -187,6 +187,7 @@ mod tests {
             stream: None,
             version: None,
             object: None,
+            reason: None,
             subjects: vec![PatientId::new(Uuid::max()); MAX_SUBJECTS],
             schema: None,
             actor: Actor {

@@ -1,14 +1,18 @@
 //! What all requests share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use audit_client::AuditClient;
 use domain::time::Timestamp;
 use projections::{
-    applier::Applier, documents::Generation, key_ring::KeyRing, store::ProjectionStore,
+    applier::Applier,
+    documents::{Generation, Pointer},
+    key_ring::KeyRing,
+    rebuild::POINTER_LIFETIME,
+    store::ProjectionStore,
 };
 use runtime::secrets::SecretError;
 
@@ -16,6 +20,13 @@ use crate::{command_id::CommandKey, error::Failure, service::Deps, streams::Stre
 
 /// The current time; read in composition roots alone.
 pub type Clock = fn() -> Timestamp;
+
+/// What the store said of its generations, and when it was asked.
+#[derive(Clone, Copy)]
+struct Seen {
+    pointer: Pointer,
+    at: Instant,
+}
 
 /// The parts that requests use.
 pub(crate) struct App {
@@ -26,8 +37,8 @@ pub(crate) struct App {
     pub(crate) command_key: CommandKey,
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
-    /// The serving generation as last seen; 0 until it was seen.
-    generation: AtomicU32,
+    /// The generations in use as last seen.
+    seen: Mutex<Option<Seen>>,
 }
 
 impl App {
@@ -37,7 +48,7 @@ impl App {
             applier: Applier::start(store.clone(), audit.clone(), ring.clone()),
             command_key: CommandKey::new(&command_key)?,
             streams: Streams::new(),
-            generation: AtomicU32::new(0),
+            seen: Mutex::new(None),
             audit,
             store,
             ring,
@@ -45,15 +56,19 @@ impl App {
         })
     }
 
-    /// The generation to read and write; a request asks once and stays with it.
+    /// The generation to read; a request asks once and stays with it.
     pub(crate) fn generation(&self) -> Result<Generation, Failure> {
-        match self.generation.load(Ordering::Acquire) {
-            0 => Err(Failure::Starting),
-            number => Ok(Generation(number)),
-        }
+        Ok(self.pointer().ok_or(Failure::Starting)?.serving)
     }
 
-    pub(crate) fn set_generation(&self, generation: Generation) {
-        self.generation.store(generation.0, Ordering::Release);
+    /// The generations in use; `None` where that is not known, or not any more.
+    pub(crate) fn pointer(&self) -> Option<Pointer> {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.filter(|seen| seen.at.elapsed() < POINTER_LIFETIME).map(|seen| seen.pointer)
+    }
+
+    /// Takes what the store said, asked at a time.
+    pub(crate) fn set_pointer(&self, pointer: Pointer, at: Instant) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { pointer, at });
     }
 }

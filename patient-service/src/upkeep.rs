@@ -1,7 +1,10 @@
 //! What goes on beside the requests: following which generation serves, and watching the
 //! services that requests need.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use runtime::health::{Component, Readiness};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -9,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state::App;
 
-/// How often the pointer to the serving generation is read: a flip is followed within this, and
-/// the generation before it is kept far longer.
-const GENERATION_PERIOD: Duration = Duration::from_secs(1);
+/// How often the pointer to the generations in use is read: several times in its lifetime
+/// ([`projections::rebuild::POINTER_LIFETIME`]).
+const GENERATION_PERIOD: Duration = Duration::from_millis(500);
 
 /// How often the audit service is asked whether it is there.
 const AUDIT_PERIOD: Duration = Duration::from_secs(2);
@@ -53,9 +56,10 @@ async fn follow_generation(app: Arc<App>, component: Component) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match timeout(PROBE_TIMEOUT, app.store.serving()).await {
-            Ok(Ok(generation)) => {
-                app.set_generation(generation);
+        let asked = Instant::now();
+        match timeout(PROBE_TIMEOUT, app.store.pointer()).await {
+            Ok(Ok(pointer)) => {
+                app.set_pointer(pointer, asked);
                 component.ready();
             }
             Ok(Err(_)) => component.not_ready("the projection store is not available"),

@@ -30,6 +30,8 @@ pub struct StreamChange {
     /// The patient was removed or erased at this version: every test with a lower version
     /// becomes a tombstone of it.
     pub tests_gone_at: Option<u64>,
+    /// The patient was erased, and this key must not exist any more.
+    pub erased: Option<KeyId>,
 }
 
 /// What happens to one test.
@@ -58,6 +60,7 @@ impl StreamChange {
             state: None,
             tests: BTreeMap::new(),
             tests_gone_at: None,
+            erased: None,
         };
         for recorded in events {
             change.add(kid, recorded)?;
@@ -65,18 +68,27 @@ impl StreamChange {
         Some(change)
     }
 
-    /// Adds the tombstones of tests whose recording cannot be read any more because the patient
-    /// was erased, each with the version that recorded it. Without them a late writer that read
-    /// the content before could still insert it. No effect where this change does not end the
-    /// patient.
-    #[must_use]
-    pub fn with_lost_tests(mut self, tests: impl IntoIterator<Item = (TestId, u64)>) -> Self {
-        if let Some(version) = self.tests_gone_at {
-            for (test, first) in tests {
-                self.touch(test, version).first = Some(first);
-            }
+    /// The whole of an erased patient's stream, of which nothing is left but ids and versions.
+    ///
+    /// Fits a stream at any cursor. Every test ever recorded, named with the version that
+    /// recorded it, becomes a tombstone: without them a late writer that read the content before
+    /// could still insert it.
+    pub fn erasure(
+        patient: PatientId,
+        kid: KeyId,
+        version: u64,
+        tests: impl IntoIterator<Item = (TestId, u64)>,
+    ) -> Self {
+        let gone = |first| TestChange { version, first: Some(first), current: None };
+        Self {
+            patient,
+            from: 0,
+            to: version,
+            state: Some(PatientState::Erased),
+            tests: tests.into_iter().map(|(test, first)| (test, gone(first))).collect(),
+            tests_gone_at: Some(version),
+            erased: Some(kid),
         }
-        self
     }
 
     fn add(&mut self, kid: Option<KeyId>, recorded: &Recorded) -> Option<()> {
@@ -236,12 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn tests_lost_with_the_key_become_tombstones() {
-        let lost = fold(4, vec![Event::PatientErased]).with_lost_tests([(BLOOD, 2)]);
-        let expected = TestChange { version: 5, first: Some(2), current: None };
-        assert_eq!(lost.tests, BTreeMap::from([(BLOOD, expected)]));
-        let alive = fold(4, vec![recorded(URINE)]);
-        assert_eq!(alive.clone().with_lost_tests([(BLOOD, 2)]), alive);
+    fn an_erasure_leaves_a_tombstone_of_every_test() {
+        let change = StreamChange::erasure(PATIENT, KID, 5, [(BLOOD, 2), (URINE, 3)]);
+        let gone = |first| TestChange { version: 5, first: Some(first), current: None };
+        assert_eq!(change.tests, BTreeMap::from([(BLOOD, gone(2)), (URINE, gone(3))]));
+        assert_eq!((change.from, change.to, change.tests_gone_at), (0, 5, Some(5)));
+        assert_eq!((change.state, change.erased), (Some(PatientState::Erased), Some(KID)));
     }
 
     #[test]

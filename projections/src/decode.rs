@@ -1,6 +1,6 @@
 //! From verified records to changes of the read models.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use audit_client::AuditClient;
 use domain::{
@@ -12,8 +12,9 @@ use domain::{
 use crate::{
     backoff::Transient,
     change::StreamChange,
+    erasure,
     error::{NotApplicable, NotApplicableReason, RepairError},
-    history,
+    history::{self, HistoryError, records_of},
     key_ring::KeyRing,
     sealing::{Content, OpenError, Opened, open_events},
     tail::Verified,
@@ -27,8 +28,8 @@ pub(crate) struct Decoded {
     pub(crate) seq: u64,
 }
 
-/// One result a stream: an event that cannot be applied concerns its own stream alone.
-pub(crate) type PerStream = Vec<Result<Decoded, NotApplicable>>;
+/// The result of one stream: an event that cannot be applied concerns its own stream alone.
+pub(crate) type PerStream = Result<Decoded, NotApplicable>;
 
 /// The events of patients among records; those of one stream together and ascending.
 pub(crate) fn events_by_stream(records: Vec<Verified>) -> Vec<Record> {
@@ -61,25 +62,51 @@ fn streams(events: &[Record]) -> impl Iterator<Item = &[Record]> {
     events.chunk_by(|one, next| one.stream == next.stream)
 }
 
-/// Decrypts events that [`events_by_stream`] ordered and folds each stream's.
+/// Decrypts events that [`events_by_stream`] ordered and folds each stream's. Of an erased
+/// patient's nothing is decrypted, whatever the keys.
 ///
 /// Fails as a whole only where nothing can be said of any stream.
 pub(crate) async fn changes(
     audit: &AuditClient,
     ring: &KeyRing,
     events: &[Record],
-) -> Result<PerStream, RepairError> {
-    match open_events(ring, events).await {
+) -> Result<Vec<PerStream>, RepairError> {
+    let mut results = Vec::new();
+    let mut alive = Cow::Borrowed(events);
+    if events.iter().any(erasure::is_erasure) {
+        let (erased, rest): (Vec<_>, Vec<_>) =
+            streams(events).partition(|stream| stream.iter().any(erasure::is_erasure));
+        for stream in erased {
+            results.extend(self::erased(audit, stream).await?);
+        }
+        alive = Cow::Owned(rest.concat());
+    }
+    match open_events(ring, &alive).await {
         Ok(opened) => {
-            let mut results = Vec::new();
             for stream in split(opened) {
                 results.push(change(audit, ring, stream).await?);
             }
-            Ok(results)
         }
-        Err(error) if error.is_transient() => Err(error.into()),
-        Err(_) => changes_one_by_one(audit, ring, events).await,
+        Err(error) if error.is_transient() => return Err(error.into()),
+        Err(_) => results.extend(changes_one_by_one(audit, ring, &alive).await?),
     }
+    Ok(results)
+}
+
+/// The change of a stream that one of these events ends; `None` for no events.
+async fn erased(audit: &AuditClient, stream: &[Record]) -> Result<Option<PerStream>, RepairError> {
+    let first = stream.first().and_then(|first| Some((first.stream?.patient()?, first.seq)));
+    let Some((patient, seq)) = first else { return Ok(None) };
+    let error = match erasure::find(audit, patient).await {
+        Ok(Some(change)) => return Ok(Some(Ok(Decoded { change, seq }))),
+        Ok(None) => RepairError::NothingToLoad { at: 0 },
+        Err(error) => error.into(),
+    };
+    if error.is_transient() {
+        return Err(error);
+    }
+    let reason = NotApplicableReason::Erasure(Box::new(error));
+    Ok(Some(Err(NotApplicable { patient, seq, reason })))
 }
 
 /// As [`changes`], to find out whose event it is that cannot be opened.
@@ -87,7 +114,7 @@ async fn changes_one_by_one(
     audit: &AuditClient,
     ring: &KeyRing,
     events: &[Record],
-) -> Result<PerStream, RepairError> {
+) -> Result<Vec<PerStream>, RepairError> {
     let mut results = Vec::new();
     for stream in streams(events) {
         let Some((first, patient)) = stream
@@ -127,7 +154,7 @@ async fn change(
     audit: &AuditClient,
     ring: &KeyRing,
     opened: Vec<Opened>,
-) -> Result<Result<Decoded, NotApplicable>, RepairError> {
+) -> Result<PerStream, RepairError> {
     let Some((patient, seq)) = opened.first().map(|event| (event.patient, event.seq)) else {
         return Err(RepairError::NothingToLoad { at: 0 });
     };
@@ -172,12 +199,16 @@ pub(crate) async fn load_change(
     patient: PatientId,
     at: u64,
 ) -> Result<StreamChange, RepairError> {
-    let history = history::load_from(audit, ring, patient, at.saturating_add(1)).await?;
-    let mut change = StreamChange::fold(patient, history.kid, &history.events)
-        .ok_or(RepairError::NothingToLoad { at })?;
-    // Events whose content is gone are left out of an erased patient's history.
-    change.from = change.from.min(at);
-    Ok(change)
+    let from_version = at.saturating_add(1);
+    let lines = audit.stream(Stream::Patient(patient), from_version).await;
+    let lines = lines.map_err(HistoryError::from)?;
+    if records_of(patient, from_version, &lines)?.iter().any(erasure::is_erasure) {
+        let erased = erasure::find(audit, patient).await?;
+        return erased.ok_or(RepairError::NothingToLoad { at });
+    }
+    let history = history::read_lines(ring, patient, from_version, &lines).await?;
+    StreamChange::fold(patient, history.kid, &history.events)
+        .ok_or(RepairError::NothingToLoad { at })
 }
 
 fn first_out_of_order(opened: &[Opened]) -> Option<u64> {

@@ -11,10 +11,28 @@ use domain::{
     record::RecordType,
     time::Timestamp,
 };
+use uuid::Uuid;
 
 /// One complete build of the read models. Starts at 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
+
+/// Which generations are in use. A request asks once and stays with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pointer {
+    /// The one that is read, and written to by commands.
+    pub serving: Generation,
+    /// One more that commands write to while the pointer is moved: a process that has not seen
+    /// the move yet and one that has find each other's writes.
+    pub also: Option<Generation>,
+}
+
+impl Pointer {
+    /// The generations that a command writes to, each once.
+    pub fn written(self) -> impl Iterator<Item = Generation> {
+        std::iter::once(self.serving).chain(self.also)
+    }
+}
 
 /// A patient, and the cursor of her stream: everything up to `version` is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,4 +114,86 @@ pub struct Position {
     pub hash: Hash,
     /// `recordedAt` of the last record followed.
     pub at: Timestamp,
+}
+
+/// Who may move the position of a generation: one follower, or the rebuild that makes it.
+///
+/// Time plays no part in it. Whoever wants the office watches `beat`; where it stands still for
+/// long enough by the watcher's own clock, the holder is taken for dead and replaced. A holder
+/// that was only slow finds its writes refused, because `term` has moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Office {
+    /// The process in office; `None` where the last one left it in good order.
+    pub holder: Option<Uuid>,
+    /// Counts the holders.
+    pub term: u64,
+    /// Grows while the holder is alive.
+    pub beat: u64,
+}
+
+/// A stream that a generation does not follow any more, because one of its events cannot be
+/// applied. Its documents stay at the version before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The patient.
+    pub patient: PatientId,
+    /// Position of the first record that was not applied.
+    pub seq: u64,
+    /// Why, without any content.
+    pub reason: String,
+    /// When it was parked, or retried last.
+    pub at: Timestamp,
+    /// Somebody asked the follower to try again.
+    pub retry: bool,
+}
+
+/// A patient who was erased, and the key that must not exist any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure {
+    /// The patient.
+    pub patient: PatientId,
+    /// The data key that all her content was sealed under.
+    pub kid: KeyId,
+}
+
+/// Which activity to show; every member that is set must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActivityFilter {
+    /// One of the patients concerned.
+    pub patient: Option<PatientId>,
+    /// The actor's id.
+    pub actor: Option<Name>,
+    /// What happened.
+    pub record_type: Option<RecordType>,
+    /// Why.
+    pub purpose: Option<Purpose>,
+    /// What came of it.
+    pub outcome: Option<Outcome>,
+    /// Recorded at this time or later.
+    pub from: Option<Timestamp>,
+    /// Recorded before this time.
+    pub until: Option<Timestamp>,
+}
+
+impl ActivityFilter {
+    /// Whether a document is to be shown.
+    pub fn fits(&self, document: &ActivityDoc) -> bool {
+        self.patient.is_none_or(|patient| document.patients.contains(&patient))
+            && self.actor.as_ref().is_none_or(|actor| *actor == document.actor.id)
+            && self.record_type.is_none_or(|it| it == document.record_type)
+            && self.purpose.is_none_or(|it| it == document.purpose)
+            && self.outcome.is_none_or(|it| it == document.outcome)
+            && self.from.is_none_or(|from| document.at >= from)
+            && self.until.is_none_or(|until| document.at < until)
+    }
+}
+
+/// Activity, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActivityPage {
+    /// The documents; perhaps none though there are more, where few of those looked at fit.
+    pub documents: Vec<ActivityDoc>,
+    /// Where the next page begins: it is asked for with this as `before`. `None` where there is
+    /// no more.
+    pub next: Option<u64>,
 }

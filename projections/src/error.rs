@@ -11,6 +11,7 @@ use domain::{chain::ChainError, ids::PatientId};
 
 use crate::{
     backoff::Transient,
+    erasure::EraseError,
     history::HistoryError,
     key_ring::{KeyRingError, store::KeyStoreError},
     sealing::OpenError,
@@ -80,6 +81,9 @@ pub enum RepairError {
     /// They could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// They erase the patient, and that could not be completed.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// The ledger has no event after the cursor, though one was seen.
     #[error("the ledger serves no event after version {at} of a stream that has one")]
     NothingToLoad {
@@ -122,6 +126,9 @@ pub enum NotApplicableReason {
     /// Its key is gone and the ledger does not excuse that by an erasure.
     #[error(transparent)]
     KeyGone(Box<RepairError>),
+    /// What the erasure leaves cannot be told from the patient's stream.
+    #[error(transparent)]
+    Erasure(Box<RepairError>),
     /// Its version does not follow from the stream's event before it.
     #[error("its version does not follow from the event before it in its stream")]
     Version,
@@ -142,6 +149,9 @@ pub enum FollowError {
     /// Events could not be read.
     #[error(transparent)]
     Decode(RepairError),
+    /// An erasure could not be completed.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// An event cannot be applied.
     #[error(transparent)]
     NotApplicable(#[from] NotApplicable),
@@ -168,7 +178,11 @@ impl FollowError {
             Self::Tail(error) => error.seq(),
             Self::NotApplicable(error) => Some(error.seq),
             Self::Repair { seq, source } if !source.is_transient() => Some(*seq),
-            Self::Store(_) | Self::LedgerKey(_) | Self::Decode(_) | Self::Repair { .. } => None,
+            Self::Store(_)
+            | Self::LedgerKey(_)
+            | Self::Decode(_)
+            | Self::Erase(_)
+            | Self::Repair { .. } => None,
         }
     }
 }
@@ -225,6 +239,7 @@ impl Transient for RepairError {
             Self::History(HistoryError::Audit(_)) => true,
             Self::History(HistoryError::Open(error)) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
+            Self::Erase(error) => error.is_transient(),
             _ => false,
         }
     }

@@ -17,17 +17,19 @@ use runtime::health::Component;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     activity,
     backoff::Backoff,
     decode::{self, Decoded, events_by_stream},
-    documents::Generation,
+    documents::{Generation, Office},
+    erasure,
     error::FollowError,
     key_ring::KeyRing,
     repair::Repairer,
     status::age_seconds,
-    store::{Applied, ProjectionStore},
+    store::{Applied, ProjectionStore, StoreError},
     tail::Tail,
 };
 
@@ -176,6 +178,7 @@ struct Session<'a> {
     deps: &'a Deps,
     repairer: Repairer,
     generation: Generation,
+    office: Office,
     checked: Instant,
     tail: Tail,
     /// How long the next read waits. The first one does not, so that a start at a quiet ledger
@@ -205,7 +208,10 @@ impl<'a> Session<'a> {
         let repairer =
             Repairer::new(Arc::clone(&deps.store), deps.audit.clone(), deps.ring.clone());
         let wait = Duration::ZERO;
-        Ok(Self { deps, repairer, generation, checked: Instant::now(), tail, wait })
+        let seen = deps.store.office(generation).await?;
+        let office = deps.store.take_office(generation, seen, Uuid::new_v4()).await?;
+        let office = office.ok_or(StoreError::Fenced)?;
+        Ok(Self { deps, repairer, generation, office, checked: Instant::now(), tail, wait })
     }
 
     /// Follows the next records, if there are any. The position moves strictly after the writes:
@@ -227,7 +233,7 @@ impl<'a> Session<'a> {
             records.iter().map(|verified| activity::of_record(&verified.record)).collect();
         self.apply_missing(events_by_stream(records)).await?;
         self.deps.store.write_activity(self.generation, &activity).await?;
-        self.deps.store.set_position(self.generation, &position).await?;
+        self.deps.store.set_position(self.generation, &position, &self.office).await?;
         Ok(Round::Followed { last: position.at })
     }
 
@@ -263,6 +269,9 @@ impl<'a> Session<'a> {
             seqs.push(seq);
         }
         let results = self.deps.store.apply(self.generation, &changes).await?;
+        for erasure in changes.iter().filter(|change| change.erased.is_some()) {
+            erasure::complete(self.deps.store.as_ref(), &self.deps.ring, erasure).await?;
+        }
         for ((change, seq), result) in changes.iter().zip(seqs).zip(results) {
             if let Applied::Gap { at } = result {
                 let repaired = self.repairer.repair(self.generation, change.patient, at).await;

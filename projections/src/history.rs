@@ -65,6 +65,12 @@ pub enum HistoryError {
         /// The first event that cannot be opened.
         version: u64,
     },
+    /// The patient was erased, and nothing of hers was ever sealed under a key.
+    #[error("version {version} erases a patient of whom nothing was sealed")]
+    NothingSealed {
+        /// The erasure.
+        version: u64,
+    },
     /// The events are sealed under different keys: destroying one would not erase the patient.
     #[error("version {version} is sealed under another key than the events before it")]
     KeyChanged {
@@ -102,6 +108,15 @@ pub async fn read_lines(
     from_version: u64,
     lines: &[String],
 ) -> Result<Events, HistoryError> {
+    readable(open_events(ring, &records_of(patient, from_version, lines)?).await?)
+}
+
+/// The records of one patient's events, consecutive from a version on.
+pub(crate) fn records_of(
+    patient: PatientId,
+    from_version: u64,
+    lines: &[String],
+) -> Result<Vec<Record>, HistoryError> {
     let mut records = Vec::with_capacity(lines.len());
     for (line, expected) in lines.iter().zip(from_version..) {
         let record = Record::parse(line)?;
@@ -115,7 +130,7 @@ pub async fn read_lines(
         }
         records.push(record);
     }
-    readable(open_events(ring, &records).await?)
+    Ok(records)
 }
 
 /// The events that can be read, if those that cannot are accounted for.

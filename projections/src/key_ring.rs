@@ -201,6 +201,19 @@ impl KeyRing {
         destroyed
     }
 
+    /// Destroys those of the keys that the store still holds, as [`KeyRing::destroy`]; how many
+    /// those were.
+    pub async fn destroy_remaining(&self, kids: &[KeyId]) -> Result<usize, KeyRingError> {
+        let mut remaining = 0;
+        for chunk in kids.chunks(MAX_GET) {
+            for key in self.ask(self.inner.store.get(chunk)).await? {
+                self.destroy(key.kid).await?;
+                remaining += 1;
+            }
+        }
+        Ok(remaining)
+    }
+
     /// The key under which search criteria are sealed at a time: one for each calendar month
     /// (UTC), the same in every process. The first to need it makes it.
     pub async fn epoch_key(&self, at: Timestamp) -> Result<DataKey, KeyRingError> {

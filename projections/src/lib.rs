@@ -26,6 +26,7 @@ mod decode;
 mod repair;
 
 pub mod applier;
+pub mod erasure;
 pub mod error;
 pub mod follower;
 pub mod rebuild;

@@ -19,6 +19,7 @@ use futures::try_join;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     activity,
@@ -26,12 +27,18 @@ use crate::{
     change::StreamChange,
     decode::{self, Decoded, events_by_stream},
     digest::{Digest, digest},
-    documents::{Generation, Position},
+    documents::{Generation, Office, Position},
+    erasure,
     error::{FollowError, NotApplicable, NotApplicableReason, RebuildError, RepairError},
     follower::Deps,
-    store::Applied,
+    store::{Applied, StoreError},
     tail::{Tail, Verified},
 };
+
+/// How long a process that serves goes by what it read of the generations in use; it asks again
+/// before, and serves nothing where it gets no answer. A rebuild waits longer than this between
+/// letting commands write to its generation and letting that serve.
+pub const POINTER_LIFETIME: Duration = Duration::from_secs(4);
 
 /// Records read and applied at once: larger writes gain little and hold more in memory.
 const BATCH: usize = 1_000;
@@ -91,7 +98,12 @@ pub async fn rebuild(deps: &Deps, shutdown: &CancellationToken) -> Result<Summar
     })
     .await?;
     tracing::info!(generation = generation.0, "rebuilding");
-    let mut build = Build::new(deps, key, generation);
+    let office = persist("taking office", || async {
+        let taken = deps.store.take_office(generation, None, Uuid::new_v4()).await;
+        taken.and_then(|office| office.ok_or(StoreError::Fenced)).map_err(FollowError::from)
+    })
+    .await?;
+    let mut build = Build::new(deps, key, generation, office);
     let result = tokio::select! {
         biased;
         () = shutdown.cancelled() => Err(RebuildError::Interrupted),
@@ -113,6 +125,7 @@ struct Build<'a> {
     deps: &'a Deps,
     key: LedgerKey,
     generation: Generation,
+    office: Office,
     started: Instant,
     reported: Instant,
     records: u64,
@@ -137,12 +150,13 @@ fn check_version(
 }
 
 impl<'a> Build<'a> {
-    fn new(deps: &'a Deps, key: LedgerKey, generation: Generation) -> Self {
+    fn new(deps: &'a Deps, key: LedgerKey, generation: Generation, office: Office) -> Self {
         let started = Instant::now();
         Self {
             deps,
             key,
             generation,
+            office,
             started,
             reported: started,
             records: 0,
@@ -239,6 +253,13 @@ impl<'a> Build<'a> {
                 store.write_activity(generation, &activity).await.map_err(FollowError::from)
             }),
         )?;
+        for erasure in changes.iter().filter(|change| change.erased.is_some()) {
+            persist("completing an erasure", || async {
+                let completed = erasure::complete(store.as_ref(), ring, erasure).await;
+                completed.map_err(FollowError::from)
+            })
+            .await?;
+        }
         for (seq, applied) in seqs.into_iter().zip(applied) {
             if let Applied::Gap { at } = applied {
                 // Everything before was applied in order, so nothing is there to repair from.
@@ -247,7 +268,8 @@ impl<'a> Build<'a> {
             }
         }
         persist("writing the position", || async {
-            store.set_position(generation, &batch.position).await.map_err(FollowError::from)
+            let moved = store.set_position(generation, &batch.position, &self.office).await;
+            moved.map_err(FollowError::from)
         })
         .await?;
         self.records = batch.position.next_seq;

@@ -8,6 +8,7 @@ use domain::ids::PatientId;
 use crate::{
     decode::load_change,
     documents::Generation,
+    erasure,
     error::RepairError,
     key_ring::KeyRing,
     store::{Applied, ProjectionStore},
@@ -39,6 +40,9 @@ impl Repairer {
         for _ in 0..MAX_REPAIRS {
             let change = load_change(&self.audit, &self.ring, patient, at).await?;
             let results = self.store.apply(generation, std::slice::from_ref(&change)).await?;
+            if change.erased.is_some() {
+                erasure::complete(self.store.as_ref(), &self.ring, &change).await?;
+            }
             let Some(Applied::Gap { at: now }) = results.first() else {
                 tracing::info!(from = at, to = change.to, "a stream was repaired");
                 return Ok(());

@@ -7,12 +7,17 @@ use domain::{
     ids::{PatientId, TestId},
     search::SearchCriteria,
 };
+use uuid::Uuid;
 
 use crate::{
     change::StreamChange,
-    documents::{ActivityDoc, Generation, PatientDoc, Position, TestDoc},
+    documents::{
+        ActivityDoc, ActivityFilter, ActivityPage, Erasure, Generation, Office, Parked, PatientDoc,
+        Pointer, Position, TestDoc,
+    },
 };
 
+pub mod hooked;
 pub mod memory;
 pub mod mongo;
 pub mod sqlite;
@@ -68,14 +73,24 @@ pub trait ReadModels: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TestDoc>, StoreError>;
 
-    /// Activity of a patient, newest first, with `seq` below `before`, at most `limit`.
+    /// Activity that fits, newest first, with `seq` below `before`, at most `limit`. Looks at a
+    /// bounded number of documents whatever the filter, so a page may be short and not the last.
     async fn activity(
         &self,
         generation: Generation,
-        patient: PatientId,
+        filter: &ActivityFilter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<ActivityDoc>, StoreError>;
+    ) -> Result<ActivityPage, StoreError>;
+
+    /// Patients erased in this generation, ordered by id: [`StreamChange::erased`] of all that
+    /// was applied.
+    async fn erasures(
+        &self,
+        generation: Generation,
+        after: Option<PatientId>,
+        limit: usize,
+    ) -> Result<Vec<Erasure>, StoreError>;
 }
 
 /// Writing one generation. Every write is durable enough to survive a failover once it is
@@ -104,23 +119,89 @@ pub trait WriteModels: Send + Sync + 'static {
         generation: Generation,
         documents: &[ActivityDoc],
     ) -> Result<(), StoreError>;
+}
 
+/// The books of whoever brings the ledger into a generation: how far it is, who does it, and
+/// what could not be applied. As durable as [`WriteModels`].
+#[async_trait]
+pub trait Upkeep: Send + Sync + 'static {
     /// How far the generation has followed the ledger; `None` before the first record.
     async fn position(&self, generation: Generation) -> Result<Option<Position>, StoreError>;
 
-    /// Moves the position on; one that is not ahead of the stored one changes nothing.
+    /// Moves the position on, and the holder's beat with it; a position that is not ahead of the
+    /// stored one moves the beat alone. [`StoreError::Fenced`], and nothing moved, where another
+    /// has taken office since.
     async fn set_position(
         &self,
         generation: Generation,
         position: &Position,
+        office: &Office,
+    ) -> Result<(), StoreError>;
+
+    /// Who is in office; `None` where nobody ever was.
+    async fn office(&self, generation: Generation) -> Result<Option<Office>, StoreError>;
+
+    /// Takes the office where it is still as `seen`, beat and all: the next term, with this
+    /// holder. `None` where it is not; somebody else came first or the holder is alive.
+    async fn take_office(
+        &self,
+        generation: Generation,
+        seen: Option<Office>,
+        holder: Uuid,
+    ) -> Result<Option<Office>, StoreError>;
+
+    /// Shows that the holder is alive. [`StoreError::Fenced`] where another has taken office.
+    async fn beat(&self, generation: Generation, office: &Office) -> Result<(), StoreError>;
+
+    /// Leaves the office, so that the next needs not wait; no effect where it is another's.
+    async fn leave_office(&self, generation: Generation, office: &Office)
+    -> Result<(), StoreError>;
+
+    /// Remembers that a stream is not followed, in place of what was remembered of it.
+    async fn park(&self, generation: Generation, parked: &Parked) -> Result<(), StoreError>;
+
+    /// Streams that are not followed, ordered by patient, after `after`, at most `limit`.
+    async fn parked(
+        &self,
+        generation: Generation,
+        after: Option<PatientId>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, StoreError>;
+
+    /// Asks the follower to try parked streams again: those of these patients, or all. Returns
+    /// how many.
+    async fn retry_parked(
+        &self,
+        generation: Generation,
+        patients: Option<&[PatientId]>,
+    ) -> Result<u64, StoreError>;
+
+    /// Forgets that a stream was parked.
+    async fn unpark(&self, generation: Generation, patient: PatientId) -> Result<(), StoreError>;
+
+    /// What the builder of a generation left for itself with [`Upkeep::set_note`].
+    async fn note(&self, generation: Generation) -> Result<Option<String>, StoreError>;
+
+    /// Leaves a text of some kilobytes at most for whoever goes on building.
+    /// [`StoreError::Fenced`], and nothing written, where another has taken office.
+    async fn set_note(
+        &self,
+        generation: Generation,
+        note: &str,
+        office: &Office,
     ) -> Result<(), StoreError>;
 }
 
 /// Making and choosing generations.
 #[async_trait]
 pub trait Generations: Send + Sync + 'static {
-    /// The generation that serves. A new store gets generation 1, made and serving.
-    async fn serving(&self) -> Result<Generation, StoreError>;
+    /// The generations in use. A new store gets generation 1, made and serving.
+    async fn pointer(&self) -> Result<Pointer, StoreError>;
+
+    /// The generation that serves.
+    async fn serving(&self) -> Result<Generation, StoreError> {
+        Ok(self.pointer().await?.serving)
+    }
 
     /// All generations, ascending.
     async fn list(&self) -> Result<Vec<Generation>, StoreError>;
@@ -128,17 +209,24 @@ pub trait Generations: Send + Sync + 'static {
     /// Makes an empty generation with its indexes, one above the highest ever made.
     async fn create(&self) -> Result<Generation, StoreError>;
 
-    /// Makes a generation serve.
+    /// Lets commands write to one more generation, in place of any that was named so before.
+    async fn join(&self, generation: Generation) -> Result<(), StoreError>;
+
+    /// Makes a generation serve. Commands go on writing to the one that served until
+    /// [`Generations::settle`]. No effect where it serves already.
     async fn activate(&self, generation: Generation) -> Result<(), StoreError>;
 
-    /// Drops a generation that does not serve.
+    /// Lets commands write to the serving generation alone, where `also` is still the other.
+    async fn settle(&self, also: Generation) -> Result<(), StoreError>;
+
+    /// Drops a generation that neither serves nor is written to.
     async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError>;
 }
 
 /// All that a projection store does.
-pub trait ProjectionStore: ReadModels + WriteModels + Generations {}
+pub trait ProjectionStore: ReadModels + WriteModels + Upkeep + Generations {}
 
-impl<T: ReadModels + WriteModels + Generations> ProjectionStore for T {}
+impl<T: ReadModels + WriteModels + Upkeep + Generations> ProjectionStore for T {}
 
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +255,10 @@ pub enum StoreError {
         /// Which read model.
         collection: &'static str,
     },
-    /// The generation does not exist, or serves and cannot be dropped.
+    /// The generation does not exist, or is in use and cannot be dropped.
     #[error("generation {0} cannot be used so")]
     Generation(u32),
+    /// Another process has taken over what this one did.
+    #[error("another process follows into this generation now")]
+    Fenced,
 }

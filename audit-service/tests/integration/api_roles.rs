@@ -2,6 +2,7 @@
 
 use audit_service::store::memory::MemoryLedger;
 use domain::{
+    actor::ErasureReason,
     ids::{ObjectRef, TestId},
     record::RecordType,
     wire::Proposal,
@@ -121,7 +122,8 @@ fn proposal(record_type: RecordType) -> Proposal {
     let mut proposal = Proposal { record_type, ..read(1) };
     match record_type {
         T::PatientRemoved | T::PatientErased | T::TestRemoved => {
-            proposal = Proposal { record_type, data: None, ..event(1, 1) };
+            let reason = (record_type == T::PatientErased).then_some(ErasureReason::Objection);
+            proposal = Proposal { record_type, reason, data: None, ..event(1, 1) };
         }
         T::PatientsSearched | T::LedgerRead => proposal.stream = None,
         T::KeyRotated => {
@@ -143,7 +145,7 @@ fn proposal(record_type: RecordType) -> Proposal {
 #[tokio::test]
 async fn each_caller_may_append_its_own_kinds_of_record() {
     use RecordType as T;
-    let patients = [T::PatientRead, T::TestRead, T::TestsListed, T::HistoryRead];
+    let patients = [T::PatientRead, T::TestRead, T::TestsListed, T::HistoryRead, T::ActivityRead];
     let events = [T::PatientRemoved, T::PatientErased, T::TestRemoved];
     let own = [T::LedgerRead, T::ExternalAccess];
     let admin = [T::KeyRotated, T::SubscriptionChanged];

@@ -2,7 +2,7 @@
 //! service's yet, so the tests append it themselves.
 
 use domain::{
-    actor::{Actor, ActorKind, Outcome, Purpose},
+    actor::{Actor, ActorKind, ErasureReason, Outcome, Purpose},
     event::SCHEMA,
     ids::Stream,
     record::RecordType,
@@ -25,6 +25,7 @@ async fn erase(system: &System, created: &serde_json::Value) {
         stream: Some(Stream::Patient(id(created))),
         version: Some(2),
         schema: Some(SCHEMA),
+        reason: Some(ErasureReason::ConsentWithdrawn),
         ..Proposal::new(record_type, actor, purpose, Outcome::Success)
     };
     system.audit_client().append(proposal).await.unwrap();

@@ -1,6 +1,7 @@
 //! The projection store in memory, with fault hooks: for tests.
 
 mod reads;
+mod upkeep;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -12,7 +13,9 @@ use domain::ids::{PatientId, TestId};
 
 use crate::{
     change::{StreamChange, TestChange},
-    documents::{ActivityDoc, Generation, PatientDoc, Position, TestDoc},
+    documents::{
+        ActivityDoc, Erasure, Generation, Office, Parked, PatientDoc, Pointer, Position, TestDoc,
+    },
     store::{Applied, Generations, StoreError, WriteModels},
 };
 
@@ -37,7 +40,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Shared {
-    serving: Option<u32>,
+    pointer: Option<Pointer>,
     highest: u32,
     generations: BTreeMap<u32, Models>,
     apply_faults: VecDeque<Fault>,
@@ -49,7 +52,11 @@ struct Models {
     patients: BTreeMap<PatientId, PatientDoc>,
     tests: BTreeMap<TestId, TestDoc>,
     activity: BTreeMap<u64, ActivityDoc>,
+    erasures: BTreeMap<PatientId, Erasure>,
     position: Option<Position>,
+    office: Option<Office>,
+    parked: BTreeMap<PatientId, Parked>,
+    note: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +122,11 @@ impl Models {
         } else {
             Applied::Done
         }
+    }
+
+    fn write_erasure(&mut self, change: &StreamChange) {
+        let StreamChange { patient, erased, .. } = *change;
+        self.erasures.extend(erased.map(|kid| (patient, Erasure { patient, kid })));
     }
 
     fn write_tests(&mut self, change: &StreamChange) {
@@ -190,6 +202,7 @@ impl WriteModels for MemoryStore {
             let verdict = models.verdict(change);
             results.push(verdict);
             if verdict == Applied::Done {
+                models.write_erasure(change);
                 models.write_tests(change);
                 if fault != Some(Fault::TestsOnly) {
                     models.write_patient(change);
@@ -211,34 +224,17 @@ impl WriteModels for MemoryStore {
         }
         Ok(())
     }
-
-    async fn position(&self, generation: Generation) -> Result<Option<Position>, StoreError> {
-        Ok(self.lock().models(generation)?.position)
-    }
-
-    async fn set_position(
-        &self,
-        generation: Generation,
-        position: &Position,
-    ) -> Result<(), StoreError> {
-        let mut shared = self.lock();
-        let models = shared.models(generation)?;
-        if models.position.is_none_or(|stored| stored.next_seq < position.next_seq) {
-            models.position = Some(*position);
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
 impl Generations for MemoryStore {
-    async fn serving(&self) -> Result<Generation, StoreError> {
+    async fn pointer(&self) -> Result<Pointer, StoreError> {
         let mut shared = self.lock();
-        if let Some(serving) = shared.serving {
-            return Ok(Generation(serving));
+        if let Some(pointer) = shared.pointer {
+            return Ok(pointer);
         }
-        let first = shared.create();
-        shared.serving = Some(first.0);
+        let first = Pointer { serving: shared.create(), also: None };
+        shared.pointer = Some(first);
         Ok(first)
     }
 
@@ -251,16 +247,41 @@ impl Generations for MemoryStore {
         Ok(self.lock().create())
     }
 
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
+    async fn join(&self, generation: Generation) -> Result<(), StoreError> {
+        let serving = self.serving().await?;
         let mut shared = self.lock();
         shared.models(generation)?;
-        shared.serving = Some(generation.0);
+        if serving == generation {
+            return Err(StoreError::Generation(generation.0));
+        }
+        shared.pointer = Some(Pointer { serving, also: Some(generation) });
+        Ok(())
+    }
+
+    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
+        let before = self.serving().await?;
+        let mut shared = self.lock();
+        shared.models(generation)?;
+        if before != generation {
+            shared.pointer = Some(Pointer { serving: generation, also: Some(before) });
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, also: Generation) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        if let Some(pointer) = &mut shared.pointer
+            && pointer.also == Some(also)
+        {
+            pointer.also = None;
+        }
         Ok(())
     }
 
     async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
         let mut shared = self.lock();
-        if shared.serving == Some(generation.0) {
+        let used = shared.pointer.is_some_and(|it| it.written().any(|used| used == generation));
+        if used {
             return Err(StoreError::Generation(generation.0));
         }
         shared.models(generation)?;

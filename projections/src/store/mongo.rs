@@ -16,6 +16,7 @@ mod failure;
 mod generations;
 mod reads;
 mod stored;
+mod upkeep;
 
 use std::{
     collections::BTreeSet,

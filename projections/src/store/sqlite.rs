@@ -10,6 +10,7 @@ mod apply;
 mod generations;
 mod reads;
 mod rows;
+mod upkeep;
 mod workers;
 
 use std::{

@@ -13,7 +13,7 @@ use projections::{
     change::StreamChange,
     documents::Generation,
     error::ApplyError,
-    store::{Generations, ReadModels, memory::Fault},
+    store::{Generations, ReadModels, hooked::Hooked, memory::Fault},
 };
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ fn someone() -> PatientId {
     PatientId::new(Uuid::new_v4())
 }
 
-async fn with_spy(permits: usize) -> (Arc<Spy>, Applier, Generation) {
+async fn with_spy(permits: usize) -> (Arc<Hooked<Spy>>, Applier, Generation) {
     let fixture = Fixture::new().await;
     let spy = Arc::new(Spy::over(fixture.store.clone(), permits));
     let generation = spy.serving().await.unwrap();
@@ -49,14 +49,14 @@ async fn what_waits_travels_together() {
     let (spy, applier, generation) = with_spy(0).await;
     let all = join_all((0..CHANGES).map(|_| applier.apply(generation, change(someone(), 1))));
     let (results, ()) = tokio::join!(all, async {
-        while spy.calls.load(Ordering::SeqCst) == 0 {
+        while spy.hook.calls.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
         }
-        spy.gate.add_permits(100);
+        spy.hook.gate.add_permits(100);
     });
     assert!(results.iter().all(Result::is_ok));
-    assert!(spy.calls.load(Ordering::SeqCst) <= 6, "{:?}", spy.calls);
-    assert!(spy.most_at_once.load(Ordering::SeqCst) <= 2);
+    assert!(spy.hook.calls.load(Ordering::SeqCst) <= 6, "{:?}", spy.hook.calls);
+    assert!(spy.hook.most_at_once.load(Ordering::SeqCst) <= 2);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn more_than_can_wait_is_refused_at_once() {
     }
     let refused = applier.apply(generation, change(someone(), 1)).await;
     assert!(matches!(refused, Err(ApplyError::Busy)), "{refused:?}");
-    spy.gate.add_permits(1_000);
+    spy.hook.gate.add_permits(1_000);
     let results = join_all(waiting).await;
     let done = results.iter().filter(|result| matches!(result, Ok(Ok(())))).count();
     assert!(done >= MAX_WAITING, "{done}");

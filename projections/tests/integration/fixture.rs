@@ -13,7 +13,7 @@ use domain::{
 use projections::{
     applier::Applier,
     change::StreamChange,
-    documents::{Generation, PatientState},
+    documents::{ActivityFilter, Generation, PatientState},
     follower::{self, Deps, Progress},
     history,
     key_ring::{DataKey, KeyRing, kek::Kek, memory::MemoryKeys},
@@ -215,4 +215,8 @@ impl Following {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap();
     }
+}
+
+pub(crate) fn of_patient(patient: PatientId) -> ActivityFilter {
+    ActivityFilter { patient: Some(patient), ..ActivityFilter::default() }
 }

@@ -8,13 +8,13 @@ use std::{
 use domain::{event::Event, ids::TestId, record::RecordType};
 use projections::{
     documents::{Generation, PatientState},
-    store::{Generations, ReadModels, WriteModels, memory::Fault},
+    store::{Generations, ReadModels, Upkeep, memory::Fault},
     tail::Tail,
 };
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, follow, ring},
+    fixture::{Fixture, follow, of_patient, ring},
     ledger::FakeLedger,
     spy::Spy,
 };
@@ -29,8 +29,9 @@ async fn it_brings_what_nobody_applied_and_the_activity_of_every_record() {
     for patient in patients {
         fixture.is_live(generation, patient).await;
     }
-    let activity = fixture.store.activity(generation, patients[1], None, 10).await.unwrap();
-    let types: Vec<_> = activity.iter().map(|document| document.record_type).collect();
+    let filter = of_patient(patients[1]);
+    let activity = fixture.store.activity(generation, &filter, None, 10).await.unwrap();
+    let types: Vec<_> = activity.documents.iter().map(|document| document.record_type).collect();
     let expected =
         [RecordType::PatientsSearched, RecordType::PatientAmended, RecordType::PatientRegistered];
     assert_eq!(types, expected, "a search discloses the patients that it returned");
@@ -92,7 +93,7 @@ async fn one_that_died_between_writes_is_completed_by_the_next() {
     let mut deps = fixture.deps();
     deps.store = spy.clone();
     let following = follow(deps);
-    while spy.calls.load(Ordering::SeqCst) < 2 {
+    while spy.hook.calls.load(Ordering::SeqCst) < 2 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     following.end().await;
@@ -213,7 +214,9 @@ async fn a_gap_below_its_position_is_repaired_from_the_ledger() {
     tail.next(1, Duration::ZERO).await.unwrap();
     // A position without the documents that it stands for.
     let generation = fixture.serving().await;
-    fixture.store.set_position(generation, &tail.position().unwrap()).await.unwrap();
+    let office =
+        fixture.store.take_office(generation, None, Uuid::new_v4()).await.unwrap().unwrap();
+    fixture.store.set_position(generation, &tail.position().unwrap(), &office).await.unwrap();
     patient.amended("Lovelace");
     let mut following = fixture.follow();
     following.reaches(generation, 2).await;

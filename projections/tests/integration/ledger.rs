@@ -18,7 +18,7 @@ use axum::{
     routing::get,
 };
 use domain::{
-    actor::{Actor, ActorKind, Outcome, Purpose},
+    actor::{Actor, ActorKind, ErasureReason, Outcome, Purpose},
     chain::Link,
     event::{Event, SCHEMA},
     hash::Hash,
@@ -152,6 +152,8 @@ impl FakeLedger {
         proposal.version = Some(version);
         proposal.object = event.test().map(ObjectRef);
         proposal.schema = Some(SCHEMA);
+        proposal.reason =
+            (*event == Event::PatientErased).then_some(ErasureReason::ConsentWithdrawn);
         proposal.data = sealing::seal_event(key, patient, version, event).unwrap();
         let record = self.append(proposal);
         self.lock().versions.insert(patient, version);

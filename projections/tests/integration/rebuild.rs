@@ -13,7 +13,10 @@ use projections::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{fixture::Fixture, ledger::FakeLedger};
+use crate::{
+    fixture::{Fixture, of_patient},
+    ledger::FakeLedger,
+};
 
 async fn run(fixture: &Fixture) -> Result<Summary, RebuildError> {
     rebuild(&fixture.deps(), &CancellationToken::new()).await
@@ -41,7 +44,8 @@ async fn it_equals_the_live_read_models() {
     assert_eq!(summary.digest, digest(&fixture.store, first).await.unwrap().hash);
     for patient in patients {
         fixture.is_live(second, patient).await;
-        let activity = |generation| fixture.store.activity(generation, patient, None, 100);
+        let filter = of_patient(patient);
+        let activity = |generation| fixture.store.activity(generation, &filter, None, 100);
         assert_eq!(activity(first).await.unwrap(), activity(second).await.unwrap());
     }
     // The old generation is kept, and the follower goes on in the new one.

@@ -72,6 +72,8 @@ fn record(patient: Option<PatientId>, version: u64, event: &Event, data: Option<
         outcome: Outcome::Success,
         prev: Hash::ZERO,
         purpose: Purpose::Treatment,
+        reason: (record_type == RecordType::PatientErased)
+            .then_some(domain::actor::ErasureReason::ConsentWithdrawn),
         recorded_at: at(version),
         schema: Some(domain::event::SCHEMA),
         seq: 100 + version,

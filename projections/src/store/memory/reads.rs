@@ -10,7 +10,10 @@ use domain::{
 
 use super::MemoryStore;
 use crate::{
-    documents::{ActivityDoc, Generation, PatientDoc, PatientState, TestDoc},
+    documents::{
+        ActivityDoc, ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, PatientState,
+        TestDoc,
+    },
     store::{ReadModels, StoreError},
 };
 
@@ -95,14 +98,29 @@ impl ReadModels for MemoryStore {
     async fn activity(
         &self,
         generation: Generation,
-        patient: PatientId,
+        filter: &ActivityFilter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<ActivityDoc>, StoreError> {
+    ) -> Result<ActivityPage, StoreError> {
         self.read(generation, |models| {
             let below = models.activity.range(..before.unwrap_or(u64::MAX)).rev();
-            let of_patient = below.map(|(_, it)| it).filter(|it| it.patients.contains(&patient));
-            of_patient.take(limit).cloned().collect()
+            let fitting = below.map(|(_, it)| it).filter(|it| filter.fits(it));
+            let mut documents: Vec<ActivityDoc> = fitting.take(limit + 1).cloned().collect();
+            let more = documents.len() > limit;
+            documents.truncate(limit);
+            let next = documents.last().map(|last| last.seq).filter(|_| more);
+            ActivityPage { documents, next }
+        })
+    }
+
+    async fn erasures(
+        &self,
+        generation: Generation,
+        last: Option<PatientId>,
+        limit: usize,
+    ) -> Result<Vec<Erasure>, StoreError> {
+        self.read(generation, |models| {
+            models.erasures.range(after(last)).take(limit).map(|(_, it)| *it).collect()
         })
     }
 }

@@ -17,15 +17,15 @@ use mongodb::bson::{RawDocumentBuf, doc, oid::ObjectId, rawdoc};
 use serde::Deserialize;
 
 use super::{
-    META, MongoStore, activity,
+    MongoStore, activity,
     command::{Statement, encode},
     failure, patients,
-    stored::{self, StoredActivity, StoredPatient, StoredPosition, StoredTest, TestData, int},
+    stored::{self, StoredActivity, StoredPatient, StoredTest, TestData, int},
     tests, within,
 };
 use crate::{
     change::{StreamChange, TestChange},
-    documents::{ActivityDoc, Generation, Position},
+    documents::{ActivityDoc, Generation},
     store::{Applied, StoreError, WriteModels},
 };
 
@@ -78,27 +78,6 @@ impl WriteModels for MongoStore {
                 .map(|document| encode(&StoredActivity::from(document)))
                 .collect::<Result<_, _>>()?;
             self.insert(&activity(generation), &stored).await
-        })
-        .await
-    }
-
-    async fn position(&self, generation: Generation) -> Result<Option<Position>, StoreError> {
-        within(self.require(generation)).await?;
-        self.one(META, doc! { "_id": position_id(generation) }, stored::position).await
-    }
-
-    async fn set_position(
-        &self,
-        generation: Generation,
-        position: &Position,
-    ) -> Result<(), StoreError> {
-        within(async {
-            self.require(generation).await?;
-            let stored = StoredPosition::new(position_id(generation), position);
-            let q = rawdoc! { "_id": stored.id.as_str(), "nextSeq": { "$lt": stored.next_seq } };
-            let u = encode(&stored)?;
-            let statement = Statement { q, u, upsert: true, multi: false };
-            self.update_if_newer(META, &[statement]).await
         })
         .await
     }

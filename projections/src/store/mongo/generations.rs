@@ -14,7 +14,7 @@ use super::{
     failure, patients, stored, tests, within,
 };
 use crate::{
-    documents::Generation,
+    documents::{self, Generation},
     store::{Generations, StoreError},
 };
 
@@ -122,8 +122,22 @@ fn generation_of(collection: &str) -> Option<Generation> {
 
 #[async_trait]
 impl Generations for MongoStore {
-    async fn serving(&self) -> Result<Generation, StoreError> {
-        within(async { Ok(Generation(self.pointer_or_first().await?.serving)) }).await
+    async fn pointer(&self) -> Result<documents::Pointer, StoreError> {
+        within(async {
+            Ok(documents::Pointer {
+                serving: Generation(self.pointer_or_first().await?.serving),
+                also: None,
+            })
+        })
+        .await
+    }
+
+    async fn join(&self, _: Generation) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn settle(&self, _: Generation) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Generation>, StoreError> {

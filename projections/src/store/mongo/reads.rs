@@ -10,7 +10,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 
 use super::{MongoStore, activity, failure, patients, stored, tests, within};
 use crate::{
-    documents::{ActivityDoc, Generation, PatientDoc, TestDoc},
+    documents::{ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, TestDoc},
     store::{ReadModels, StoreError},
 };
 
@@ -169,18 +169,32 @@ impl ReadModels for MongoStore {
         self.many(&tests(generation), page(after), sort, Some(limit), stored::test).await
     }
 
+    async fn erasures(
+        &self,
+        _: Generation,
+        _: Option<PatientId>,
+        _: usize,
+    ) -> Result<Vec<Erasure>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn activity(
         &self,
         generation: Generation,
-        patient: PatientId,
+        filter: &ActivityFilter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<ActivityDoc>, StoreError> {
-        let mut filter = doc! { "patients": patient.to_string() };
+    ) -> Result<ActivityPage, StoreError> {
+        let mut filter = match filter.patient {
+            Some(patient) => doc! { "patients": patient.to_string() },
+            None => doc! {},
+        };
         if let Some(before) = before {
             filter.insert("_id", doc! { "$lt": stored::int(before) });
         }
         let sort = doc! { "_id": -1 };
-        self.many(&activity(generation), filter, sort, Some(limit), stored::activity).await
+        let documents =
+            self.many(&activity(generation), filter, sort, Some(limit), stored::activity).await?;
+        Ok(ActivityPage { documents, next: None })
     }
 }

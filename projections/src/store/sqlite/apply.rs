@@ -7,19 +7,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use domain::{
-    ids::{PatientId, TestId},
-    time::Timestamp,
-};
+use domain::ids::{PatientId, TestId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    SqliteStore, generations, of_generation,
+    SqliteStore, of_generation,
     rows::{ACTIVE, ACTIVITY, PATIENT, PatientRow, REMOVED, TEST, int, json, text},
 };
 use crate::{
     change::{StreamChange, TestChange},
-    documents::{ActivityDoc, Generation, PatientState, Position},
+    documents::{ActivityDoc, Generation, PatientState},
     store::{Applied, StoreError, WriteModels},
 };
 
@@ -77,42 +74,6 @@ impl WriteModels for SqliteStore {
             let written =
                 documents.iter().try_for_each(|document| sql.write_activity(connection, document));
             written.map_err(of_generation(generation))
-        })
-        .await
-    }
-
-    async fn position(&self, generation: Generation) -> Result<Option<Position>, StoreError> {
-        let stored = self.read(move |connection| {
-            let sql = "SELECT next_seq, hash, at FROM generations WHERE generation = ?1";
-            let read = |row: &rusqlite::Row<'_>| {
-                Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?, row.get(2)?))
-            };
-            let stored = connection.query_row(sql, [generation.0], read).optional();
-            stored.map_err(of_generation(generation))?.ok_or(StoreError::Generation(generation.0))
-        });
-        let (Some(next_seq), hash, at) = stored.await? else { return Ok(None) };
-        let malformed = || StoreError::Malformed { collection: "generations" };
-        let hash: Option<String> = hash;
-        let at: Option<i64> = at;
-        Ok(Some(Position {
-            next_seq: u64::try_from(next_seq).map_err(|_| malformed())?,
-            hash: hash.and_then(|it| it.parse().ok()).ok_or_else(malformed)?,
-            at: at.map(Timestamp::from_millis).ok_or_else(malformed)?,
-        }))
-    }
-
-    async fn set_position(
-        &self,
-        generation: Generation,
-        position: &Position,
-    ) -> Result<(), StoreError> {
-        let Position { next_seq, hash, at } = *position;
-        self.write(move |connection| {
-            generations::require(connection, generation)?;
-            let set = "UPDATE generations SET next_seq = ?2, hash = ?3, at = ?4
-                       WHERE generation = ?1 AND coalesce(next_seq, -1) < ?2";
-            let values = params![generation.0, int(next_seq), text(hash), at.millis()];
-            connection.execute(set, values).map(|_| ()).map_err(of_generation(generation))
         })
         .await
     }

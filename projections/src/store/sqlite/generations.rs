@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{SqliteStore, unavailable};
 use crate::{
-    documents::Generation,
+    documents::{Generation, Pointer},
     store::{Generations, StoreError},
 };
 
@@ -104,11 +104,19 @@ pub(super) fn require(connection: &Connection, generation: Generation) -> Result
 
 #[async_trait]
 impl Generations for SqliteStore {
-    async fn serving(&self) -> Result<Generation, StoreError> {
+    async fn pointer(&self) -> Result<Pointer, StoreError> {
         match self.read(serving).await? {
-            Some(generation) => Ok(generation),
-            None => self.write(serving_or_first).await,
+            Some(serving) => Ok(Pointer { serving, also: None }),
+            None => Ok(Pointer { serving: self.write(serving_or_first).await?, also: None }),
         }
+    }
+
+    async fn join(&self, _: Generation) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn settle(&self, _: Generation) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Generation>, StoreError> {

@@ -13,7 +13,7 @@ use super::{
     unavailable,
 };
 use crate::{
-    documents::{ActivityDoc, Generation, PatientDoc, TestDoc},
+    documents::{ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, TestDoc},
     store::{ReadModels, StoreError},
 };
 
@@ -158,23 +158,33 @@ impl ReadModels for SqliteStore {
         self.query(generation, query.limit(" ORDER BY id", limit), rows::test).await
     }
 
+    async fn erasures(
+        &self,
+        _: Generation,
+        _: Option<PatientId>,
+        _: usize,
+    ) -> Result<Vec<Erasure>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn activity(
         &self,
         generation: Generation,
-        patient: PatientId,
+        filter: &ActivityFilter,
         before: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<ActivityDoc>, StoreError> {
+    ) -> Result<ActivityPage, StoreError> {
         let n = generation.0;
         let mut query = Query::new(format!(
             "SELECT {ACTIVITY} FROM activity_g{n} WHERE seq IN
              (SELECT seq FROM activity_patients_g{n}"
         ));
-        query.and(" WHERE patient = ?", text(patient));
+        query.and(" WHERE patient = ?", filter.patient.map(text).unwrap_or_default());
         query.and_if(" AND seq < ?", before.map(int));
         let query = query.limit(" ORDER BY seq DESC", limit);
         let Query { mut sql, values } = query;
         sql.push_str(") ORDER BY seq DESC");
-        self.query(generation, Query { sql, values }, rows::activity).await
+        let documents = self.query(generation, Query { sql, values }, rows::activity).await?;
+        Ok(ActivityPage { documents, next: None })
     }
 }

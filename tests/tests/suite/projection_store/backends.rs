@@ -7,7 +7,7 @@ use mongodb::{
     bson::{Bson, Document, doc},
 };
 use projections::{
-    documents::Generation,
+    documents::{Generation, Office},
     store::{ProjectionStore, memory::MemoryStore, mongo::MongoStore, sqlite::SqliteStore},
 };
 use tempfile::TempDir;
@@ -64,6 +64,13 @@ impl Stores {
     /// The serving generation of a store that may be new.
     pub(super) async fn generation(&self) -> Generation {
         self.one.serving().await.unwrap()
+    }
+
+    /// The office of a generation, taken from whoever had it.
+    pub(super) async fn in_office(&self, generation: Generation) -> Office {
+        let seen = self.one.office(generation).await.unwrap();
+        let taken = self.one.take_office(generation, seen, uuid::Uuid::new_v4()).await;
+        taken.unwrap().unwrap()
     }
 }
 

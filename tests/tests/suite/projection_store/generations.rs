@@ -1,7 +1,7 @@
 //! Making, choosing and dropping generations.
 
 use projections::{
-    documents::{Generation, Position},
+    documents::{Generation, Office, Position},
     store::StoreError,
 };
 
@@ -50,6 +50,7 @@ pub(super) async fn a_serving_generation_is_not_dropped(stores: &Stores) {
     let second = stores.one.create().await.unwrap();
     stores.one.activate(second).await.unwrap();
     refused(stores.two.drop_generation(second).await, 2);
+    stores.one.settle(first).await.unwrap();
     stores.two.drop_generation(first).await.unwrap();
     assert_eq!(stores.one.list().await.unwrap(), [second]);
     let tables = stores.raw.tables().await;
@@ -60,7 +61,7 @@ pub(super) async fn a_number_is_never_used_again(stores: &Stores) {
     stores.generation().await;
     let second = stores.one.create().await.unwrap();
     let position = Position { next_seq: 1, hash: domain::hash::Hash::ZERO, at: at(1) };
-    stores.one.set_position(second, &position).await.unwrap();
+    stores.one.set_position(second, &position, &stores.in_office(second).await).await.unwrap();
     stores.one.drop_generation(second).await.unwrap();
     let third = stores.two.create().await.unwrap();
     assert_eq!(third, Generation(3));
@@ -85,7 +86,8 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     refused(stores.one.activate(missing).await, 9);
     refused(stores.one.drop_generation(missing).await, 9);
     refused(stores.one.apply(missing, std::slice::from_ref(&change)).await, 9);
-    refused(stores.one.set_position(missing, &position).await, 9);
+    let office = Office { holder: None, term: 1, beat: 0 };
+    refused(stores.one.set_position(missing, &position, &office).await, 9);
     refused(stores.one.cursors(missing, &[patient_id(1)]).await, 9);
 
     let second = stores.one.create().await.unwrap();
