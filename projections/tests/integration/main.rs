@@ -4,6 +4,7 @@
 mod applier;
 mod fixture;
 mod follower;
+mod golden;
 mod ledger;
 mod rebuild;
 mod spy;

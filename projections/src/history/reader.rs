@@ -1,0 +1,132 @@
+//! Reading a patient's stream page by page: nothing is kept but what the caller makes of it.
+
+use audit_client::AuditClient;
+use domain::{
+    event::Recorded,
+    ids::{KeyId, PatientId, Stream},
+    record::Record,
+    sealed::parse_compact,
+};
+
+use super::{HistoryError, records_of};
+use crate::{
+    erasure::is_erasure,
+    key_ring::KeyRing,
+    sealing::{Content, Opened, open_events},
+};
+
+/// Lines asked for at once. An answer of the audit service has 8 MB at most.
+const PAGE: usize = 500;
+
+/// Events of one stream read for one request at most: a patient with a test a day for half a
+/// century. What is beyond is for the ledger's own export.
+pub const MAX_EVENTS: u64 = 20_000;
+
+/// Bytes of such events' lines at most: what is made of them takes no more memory.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What is made of the events.
+pub trait Reading {
+    /// Whether the event is to be opened. After the first that is not, none is.
+    fn wants(&self, record: &Record) -> bool;
+
+    /// Takes the next event, and the record and line that hold it.
+    fn take(&mut self, record: &Record, line: &str, recorded: Recorded);
+}
+
+/// A place in a patient's stream.
+pub struct Reader {
+    audit: AuditClient,
+    ring: KeyRing,
+    patient: PatientId,
+    version: u64,
+    /// Of the lines read so far.
+    bytes: usize,
+    /// Her data key, from the first event on.
+    kid: Option<KeyId>,
+    /// The first event that could not be opened, because its key is gone.
+    gone: Option<u64>,
+    erased: bool,
+}
+
+impl Reader {
+    /// Begins before the first event; nothing is read yet.
+    pub fn new(audit: AuditClient, ring: KeyRing, patient: PatientId) -> Self {
+        Self { audit, ring, patient, version: 0, bytes: 0, kid: None, gone: None, erased: false }
+    }
+
+    /// Version of the last event read; 0 where there is none.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The patient was erased by an event read so far. What was taken before must not be shown.
+    pub fn is_erased(&self) -> bool {
+        self.erased
+    }
+
+    /// Reads on to where the stream ends now, or to the patient's erasure, after which nothing
+    /// is opened and her key is dropped from memory.
+    ///
+    /// After an error it is unknown how far `reading` got: neither may be used on.
+    pub async fn read_on(&mut self, reading: &mut impl Reading) -> Result<(), HistoryError> {
+        let stream = Stream::Patient(self.patient);
+        loop {
+            let from = self.version + 1;
+            let (lines, more) = self.audit.stream_page(stream, from, PAGE).await?;
+            self.read_page(from, &lines, reading).await?;
+            if !more || lines.is_empty() {
+                break;
+            }
+            self.bytes += lines.iter().map(String::len).sum::<usize>();
+            if self.version >= MAX_EVENTS || self.bytes >= MAX_BYTES {
+                return Err(HistoryError::TooLong);
+            }
+        }
+        match self.gone {
+            Some(version) if !self.erased => Err(HistoryError::KeyLost { version }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn read_page(
+        &mut self,
+        from: u64,
+        lines: &[String],
+        reading: &mut impl Reading,
+    ) -> Result<(), HistoryError> {
+        let records = records_of(self.patient, from, lines)?;
+        self.version += records.len() as u64;
+        self.kid = self.kid.or_else(|| records.iter().find_map(sealed_under));
+        self.erased |= records.iter().any(is_erasure);
+        if self.erased
+            && let Some(kid) = self.kid
+        {
+            self.ring.forget(kid);
+        }
+        if self.erased || self.gone.is_some() {
+            return Ok(());
+        }
+        let wanted = records.iter().take_while(|record| reading.wants(record)).count();
+        let opened = open_events(&self.ring, &records[..wanted]).await?;
+        for ((record, line), event) in records.iter().zip(lines).zip(opened) {
+            let Opened { kid, content, .. } = event;
+            let recorded = match content {
+                Content::Open(recorded) => recorded,
+                Content::KeyGone { version, .. } => {
+                    self.gone = Some(version);
+                    return Ok(());
+                }
+            };
+            if kid.is_some() && kid != self.kid {
+                return Err(HistoryError::KeyChanged { version: recorded.version });
+            }
+            reading.take(record, line, recorded);
+        }
+        Ok(())
+    }
+}
+
+fn sealed_under(record: &Record) -> Option<KeyId> {
+    Some(parse_compact(record.data.as_deref()?).ok()?.header.kid)
+}
