@@ -62,3 +62,19 @@ pub(crate) async fn read(
     }
     Err(Failure::StillChanging)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use projections::history::HistoryError;
+    use runtime::problem::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_past_that_is_too_long_is_refused_with_the_bounds() {
+        let problem = Problem::from(Failure::History(HistoryError::TooLong));
+        assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(problem.detail().contains("20000"), "{}", problem.detail());
+    }
+}

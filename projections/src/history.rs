@@ -3,7 +3,7 @@
 
 mod reader;
 
-pub use reader::{MAX_BYTES, MAX_EVENTS, Reader, Reading};
+pub use reader::{Bounds, MAX_BYTES, MAX_EVENTS, Reader, Reading};
 
 use audit_client::{AuditClient, ReadError};
 use domain::{

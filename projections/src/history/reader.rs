@@ -25,6 +25,15 @@ pub const MAX_EVENTS: u64 = 20_000;
 /// Bytes of such events' lines at most: what is made of them takes no more memory.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// How much of one stream is read at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events.
+    pub events: u64,
+    /// Bytes of their lines.
+    pub bytes: usize,
+}
+
 /// What is made of the events.
 pub trait Reading {
     /// Whether the event is to be opened. After the first that is not, none is.
@@ -39,6 +48,7 @@ pub struct Reader {
     audit: AuditClient,
     ring: KeyRing,
     patient: PatientId,
+    bounds: Bounds,
     version: u64,
     /// Of the lines read so far.
     bytes: usize,
@@ -52,7 +62,23 @@ pub struct Reader {
 impl Reader {
     /// Begins before the first event; nothing is read yet.
     pub fn new(audit: AuditClient, ring: KeyRing, patient: PatientId) -> Self {
-        Self { audit, ring, patient, version: 0, bytes: 0, kid: None, gone: None, erased: false }
+        Self {
+            audit,
+            ring,
+            patient,
+            bounds: Bounds { events: MAX_EVENTS, bytes: MAX_BYTES },
+            version: 0,
+            bytes: 0,
+            kid: None,
+            gone: None,
+            erased: false,
+        }
+    }
+
+    /// The same within other bounds than [`MAX_EVENTS`] and [`MAX_BYTES`].
+    #[must_use]
+    pub fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Version of the last event read; 0 where there is none.
@@ -65,8 +91,9 @@ impl Reader {
         self.erased
     }
 
-    /// Reads on to where the stream ends now, or to the patient's erasure, after which nothing
-    /// is opened and her key is dropped from memory.
+    /// Reads on to where the stream ends now. From the page on that has the patient's erasure
+    /// nothing is opened, and her key is dropped from memory. A stream that goes on beyond the
+    /// bounds is [`HistoryError::TooLong`].
     ///
     /// After an error it is unknown how far `reading` got: neither may be used on.
     pub async fn read_on(&mut self, reading: &mut impl Reading) -> Result<(), HistoryError> {
@@ -79,7 +106,7 @@ impl Reader {
                 break;
             }
             self.bytes += lines.iter().map(String::len).sum::<usize>();
-            if self.version >= MAX_EVENTS || self.bytes >= MAX_BYTES {
+            if self.version >= self.bounds.events || self.bytes >= self.bounds.bytes {
                 return Err(HistoryError::TooLong);
             }
         }

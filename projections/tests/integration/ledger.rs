@@ -14,7 +14,7 @@ use audit_verify::{
 use axum::{
     Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     routing::get,
 };
 use domain::{
@@ -266,9 +266,10 @@ async fn stream(
     State(ledger): State<FakeLedger>,
     Path(id): Path<String>,
     Query(parameters): Parameters,
-) -> Result<String, StatusCode> {
+) -> Result<(HeaderMap, String), StatusCode> {
     let stream = Stream::Patient(id.parse().unwrap());
     let from = parameters["from"];
+    let limit = usize::try_from(parameters["limit"]).unwrap();
     ledger.answer(|inner| {
         let lines: Vec<String> = inner
             .lines
@@ -279,7 +280,11 @@ async fn stream(
             })
             .cloned()
             .collect();
-        page(&lines, 0, usize::MAX)
+        let mut headers = HeaderMap::new();
+        if lines.len() > limit {
+            headers.insert("x-vitalog-more", "true".parse().unwrap());
+        }
+        (headers, page(&lines, 0, limit))
     })
 }
 

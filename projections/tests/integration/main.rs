@@ -5,6 +5,7 @@ mod applier;
 mod fixture;
 mod follower;
 mod golden;
+mod history;
 mod ledger;
 mod rebuild;
 mod spy;
