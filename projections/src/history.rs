@@ -106,7 +106,15 @@ pub async fn load_from(
     from_version: u64,
 ) -> Result<Events, HistoryError> {
     let lines = audit.stream(Stream::Patient(patient), from_version).await?;
-    read_lines(ring, patient, from_version, &lines).await
+    match read_lines(ring, patient, from_version, &lines).await {
+        // An erasure is in the ledger before the key is destroyed, but perhaps not yet when these
+        // lines were asked for.
+        Err(HistoryError::KeyLost { .. }) => {
+            let lines = audit.stream(Stream::Patient(patient), from_version).await?;
+            read_lines(ring, patient, from_version, &lines).await
+        }
+        result => result,
+    }
 }
 
 /// Reads the lines of one patient's stream. Public for those who have the lines already.

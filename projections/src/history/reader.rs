@@ -98,12 +98,18 @@ impl Reader {
     /// After an error it is unknown how far `reading` got: neither may be used on.
     pub async fn read_on(&mut self, reading: &mut impl Reading) -> Result<(), HistoryError> {
         let stream = Stream::Patient(self.patient);
+        let mut looked_again = false;
         loop {
             let from = self.version + 1;
             let (lines, more) = self.audit.stream_page(stream, from, PAGE).await?;
             self.read_page(from, &lines, reading).await?;
             if !more || lines.is_empty() {
-                break;
+                // An erasure is in the ledger before the key is destroyed, but perhaps not yet
+                // when these lines were asked for.
+                if self.gone.is_none() || self.erased || looked_again {
+                    break;
+                }
+                looked_again = true;
             }
             self.bytes += lines.iter().map(String::len).sum::<usize>();
             if self.version >= self.bounds.events || self.bytes >= self.bounds.bytes {

@@ -6,8 +6,10 @@ use domain::{
     event::{Event, Recorded},
     hash::Hash,
     ids::{PatientId, TestId},
+    patient::Lifecycle,
     record::Record,
 };
+use futures::FutureExt;
 use projections::{
     history::{self, Bounds, HistoryError, Reader, Reading},
     key_ring::{KeyRing, kek::Kek, memory::MemoryKeys, store::KeyStore},
@@ -113,11 +115,16 @@ async fn an_erasure_pages_away_excuses_a_key_that_is_gone() {
     }
 }
 
-#[tokio::test]
-async fn the_key_of_an_erased_patient_is_dropped_from_memory() {
+/// A fixture, and the store of its keys.
+async fn with_store() -> (Fixture, Arc<MemoryKeys>) {
     let store = Arc::new(MemoryKeys::default());
     let ring = KeyRing::new(store.clone(), Kek::new([7; 32].into()));
-    let fixture = Fixture { ring, ..Fixture::new().await };
+    (Fixture { ring, ..Fixture::new().await }, store)
+}
+
+#[tokio::test]
+async fn the_key_of_an_erased_patient_is_dropped_from_memory() {
+    let (fixture, store) = with_store().await;
     let patient = with_events(&fixture, 3).await;
     let kid = patient.key.kid();
     // Another process erases her: this one's memory still has the key.
@@ -128,6 +135,31 @@ async fn the_key_of_an_erased_patient_is_dropped_from_memory() {
     reader.read_on(&mut notes).await.unwrap();
     assert!(!notes.asked);
     assert!(fixture.ring.get(kid).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_erasure_while_the_stream_is_on_its_way_is_no_lost_key() {
+    let (fixture, store) = with_store().await;
+    let erased_meanwhile = |patient: &Somebody<'_>| {
+        let (ledger, ring, store) = (fixture.ledger.clone(), fixture.ring.clone(), store.clone());
+        let (id, key) = (patient.id, patient.key.clone());
+        fixture.ledger.after_stream(move || {
+            ledger.event(id, &key, &Event::PatientErased);
+            ring.forget(key.kid());
+            store.destroy(key.kid()).now_or_never().unwrap().unwrap();
+        });
+    };
+    let patient = with_events(&fixture, 3).await;
+    erased_meanwhile(&patient);
+    let (mut reader, mut notes) = (reader(&fixture, patient.id), Notes::up_to(u64::MAX));
+    reader.read_on(&mut notes).await.unwrap();
+    assert_eq!((reader.version(), reader.is_erased(), notes.asked), (4, true, false));
+
+    let other = with_events(&fixture, 3).await;
+    erased_meanwhile(&other);
+    let audit = fixture.ledger.client();
+    let history = history::load(&audit, &fixture.ring, other.id).await.unwrap();
+    assert_eq!((history.state.version, history.state.lifecycle), (4, Lifecycle::Erased));
 }
 
 #[tokio::test]
