@@ -82,6 +82,7 @@ const WRITE: Access = Access::Scope(Scope::PatientWrite);
 const AUDIT: Access = Access::Scope(Scope::AuditRead);
 
 const PATIENT: &str = "/patient/{id}";
+const HISTORY: &str = "/patient/{id}/history";
 const TESTS: &str = "/patient/{id}/tests";
 const TEST: &str = "/patient/{id}/tests/{testId}";
 
@@ -93,6 +94,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    PATIENT,                READ,  Target::Patients),
     route(Method::PUT,    PATIENT,                WRITE, Target::Patients),
     route(Method::DELETE, PATIENT,                WRITE, Target::Patients),
+    route(Method::GET,    HISTORY,                READ,  Target::Patients),
     route(Method::GET,    TESTS,                  READ,  Target::Patients),
     route(Method::POST,   TESTS,                  WRITE, Target::Patients),
     route(Method::GET,    TEST,                   READ,  Target::Patients),

@@ -12,7 +12,10 @@ use domain::{
 };
 use http::{HeaderName, StatusCode};
 use projections::{
-    history::HistoryError, key_ring::KeyRingError, sealing::OpenError, store::StoreError,
+    history::{HistoryError, MAX_BYTES, MAX_EVENTS},
+    key_ring::KeyRingError,
+    sealing::OpenError,
+    store::StoreError,
 };
 use runtime::{
     headers::HeaderError,
@@ -21,6 +24,8 @@ use runtime::{
 
 use crate::{
     answer::{AUDIT_RECEIPT, receipt_value},
+    as_of::AsOfError,
+    history::MAX_ENTRIES,
     streams::NoTurn,
 };
 
@@ -54,6 +59,12 @@ pub(crate) enum Failure {
     /// `limit` or `cursor` of a search.
     #[error("malformed {0}")]
     Query(&'static str),
+    /// `limit` of a history.
+    #[error("malformed limit")]
+    HistoryLimit,
+    /// `asOf` of a read.
+    #[error(transparent)]
+    AsOf(#[from] AsOfError),
     /// The body could not be read or is not of a kind that is read.
     #[error("the body was refused")]
     Body(Problem),
@@ -72,6 +83,9 @@ pub(crate) enum Failure {
     /// The command's patient was erased.
     #[error("erased")]
     Erased,
+    /// The patient whose past was asked for was erased; the receipt of the attempt.
+    #[error("erased")]
+    PatientErased(Box<Receipt>),
     /// Other commands came first, every time.
     #[error("still in conflict")]
     StillInConflict,
@@ -227,9 +241,24 @@ impl From<Failure> for Problem {
             Failure::Query(name) => {
                 Self::bad_request(format!("{name} must be taken from a Link of an earlier page"))
             }
+            Failure::HistoryLimit => {
+                Self::bad_request(format!("limit must be a number from 1 to {MAX_ENTRIES}"))
+            }
+            Failure::AsOf(error) => Self::bad_request(error.to_string()),
             Failure::Body(problem) => problem,
             Failure::ContentTooLarge(_) => Self::payload_too_large(MAX_CONTENT_BYTES)
                 .message(format!("the content is over the limit of {MAX_CONTENT_BYTES} bytes")),
+            Failure::History(HistoryError::TooLong) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!(
+                    "the patient has more than {MAX_EVENTS} events or {MAX_BYTES} bytes of them; \
+                     a past as long as this is not shown"
+                ),
+            ),
+            Failure::PatientErased(receipt) => {
+                Self::new(StatusCode::GONE, "the patient was erased; nothing of her can be shown")
+                    .header(AUDIT_RECEIPT, receipt_value(&receipt))
+            }
             Failure::NotFound(missing, receipt) => not_found(missing, receipt.as_deref()),
             Failure::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,

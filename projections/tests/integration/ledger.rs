@@ -14,7 +14,7 @@ use audit_verify::{
 use axum::{
     Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     routing::get,
 };
 use domain::{
@@ -54,6 +54,8 @@ struct Inner {
     versions: HashMap<PatientId, u64>,
     /// Requests that are answered 503 before one is answered well.
     failing: usize,
+    /// Happens once, between the next answer with a stream and its arrival.
+    after_stream: Option<Box<dyn FnOnce() + Send>>,
     signed_root: Option<Hash>,
     signs: Option<LedgerSecret>,
     /// The keys after the first, each with the smallest size that it signs.
@@ -211,6 +213,11 @@ impl FakeLedger {
         self.lock().signs = Some(secret);
     }
 
+    /// Lets something happen while the next answer with a stream is on its way.
+    pub(crate) fn after_stream(&self, happens: impl FnOnce() + Send + 'static) {
+        self.lock().after_stream = Some(Box::new(happens));
+    }
+
     /// Fails the next requests.
     pub(crate) fn fail(&self, times: usize) {
         self.lock().failing = times;
@@ -266,10 +273,11 @@ async fn stream(
     State(ledger): State<FakeLedger>,
     Path(id): Path<String>,
     Query(parameters): Parameters,
-) -> Result<String, StatusCode> {
+) -> Result<(HeaderMap, String), StatusCode> {
     let stream = Stream::Patient(id.parse().unwrap());
     let from = parameters["from"];
-    ledger.answer(|inner| {
+    let limit = usize::try_from(parameters["limit"]).unwrap();
+    let answer = ledger.answer(|inner| {
         let lines: Vec<String> = inner
             .lines
             .iter()
@@ -279,8 +287,17 @@ async fn stream(
             })
             .cloned()
             .collect();
-        page(&lines, 0, usize::MAX)
-    })
+        let mut headers = HeaderMap::new();
+        if lines.len() > limit {
+            headers.insert("x-vitalog-more", "true".parse().unwrap());
+        }
+        (headers, page(&lines, 0, limit))
+    });
+    let happens = ledger.lock().after_stream.take();
+    if let Some(happens) = happens {
+        happens();
+    }
+    answer
 }
 
 async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
