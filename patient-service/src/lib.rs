@@ -30,6 +30,9 @@ mod streams;
 mod reads;
 mod search;
 
+mod activity;
+mod fhir;
+
 mod answer;
 mod error;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    http::HeaderMap,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,10 +19,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     action::Action,
+    activity::{self, Parameters},
     answer::Answer,
     caller::{Place, Requester},
     commands,
     error::Failure,
+    fhir,
     reads::{self, Target},
     search::{self, Page},
     sent::{Ids, IfNoneMatch, Sent, SentBody},
@@ -45,6 +48,9 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
         .route("/patient/{id}/tests", post(record_test).get(list_tests))
         .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
+        .route("/patient/{id}/activity", get(patient_activity))
+        .route("/audit/activity", get(all_activity))
+        .route("/audit/fhir/AuditEvent", get(audit_events))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn_with_state(places, admit))
@@ -135,6 +141,33 @@ async fn remove_test(
 ) -> Result {
     let action = Action::RemoveTest(ids.patient()?, ids.test()?);
     commands::run(app, action, requester, sent).await
+}
+
+async fn patient_activity(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_patient(&app, ids.patient()?, &requester, parameters, &headers).await
+}
+
+async fn all_activity(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_everybody(&app, &requester, parameters, &headers).await
+}
+
+async fn audit_events(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+) -> Result {
+    fhir::search(&app, &requester, parameters).await
 }
 
 /// Lets the gateway in while there is a place.
