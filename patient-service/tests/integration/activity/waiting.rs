@@ -1,0 +1,77 @@
+//! Waiting for the follower.
+
+use std::time::{Duration, Instant};
+
+use domain::{actor::Outcome, record::RecordType};
+use futures::future::join_all;
+use http::StatusCode;
+use projections::store::memory::Fault;
+
+use super::following::{Following, entries, seqs};
+use crate::harness::System;
+
+/// What a request waits for the follower, and some more for a busy machine.
+const WAIT: std::ops::Range<Duration> = Duration::from_secs(3)..Duration::from_secs(8);
+
+#[tokio::test]
+async fn while_the_follower_stands_still_an_accounting_is_refused_with_how_far_it_is() {
+    let system = System::start().await;
+    let path = system.any_patient().await;
+    let asked = Instant::now();
+    let answer = system.get(&format!("{path}/activity")).await;
+    assert!(WAIT.contains(&asked.elapsed()), "{:?}", asked.elapsed());
+    let answer = answer.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(answer.receipt().starts_with("seq=1, "), "{}", answer.receipt());
+    let expected = "the request is record 1, and activity is known only before record 0; try again";
+    assert_eq!(answer.body["detail"], expected);
+
+    let _following = Following::start(&system);
+    assert_eq!(seqs(&entries(system.get(&format!("{path}/activity")).await)), [2, 1, 0]);
+}
+
+#[tokio::test]
+async fn an_accounting_that_comes_before_the_follower_waits_for_it() {
+    let system = System::start().await;
+    let path = system.any_patient().await;
+    let accounting = async { system.get(&format!("{path}/activity")).await };
+    let follower = async {
+        while system.records_of(RecordType::ActivityRead).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Following::start(&system)
+    };
+    let (answer, _following) = tokio::join!(accounting, follower);
+    assert_eq!(seqs(&entries(answer)), [1, 0]);
+}
+
+#[tokio::test]
+async fn accountings_that_wait_do_not_take_the_places_of_others() {
+    let system = System::start().await;
+    let path = system.any_patient().await;
+    let accounting = format!("{path}/activity");
+    let all = async { join_all((0..40).map(|_| system.get(&accounting))).await };
+    let read = async {
+        while system.records_of(RecordType::ActivityRead).len() < 32 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        system.get(&path).await.expect(StatusCode::OK)
+    };
+    let (answers, _) = tokio::join!(all, read);
+    let refused = answers.iter().filter(|answer| answer.text.contains("too many accountings"));
+    assert_eq!(refused.count(), 8);
+    assert!(answers.iter().all(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(system.records_of(RecordType::ActivityRead).len(), 32);
+}
+
+#[tokio::test]
+async fn whom_the_ledger_knows_is_found_though_the_read_model_lags() {
+    let system = System::start().await;
+    system.store.fail_applies(Fault::Before, usize::from(u8::MAX));
+    let path = system.any_patient().await;
+    let accounting = format!("{path}/activity");
+    system.get(&accounting).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    let reads = system.records_of(RecordType::ActivityRead);
+    let outcomes: Vec<_> = reads.iter().map(|read| read.outcome).collect();
+    assert_eq!(outcomes, [Outcome::NotFound, Outcome::Success]);
+}
