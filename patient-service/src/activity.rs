@@ -46,11 +46,9 @@ pub(crate) async fn of_patient(
 ) -> Result<Answer, Failure> {
     let mut query = Query::of_all_but_patient(&mut parameters)?;
     query.filter.patient = Some(patient);
+    query.alone = true;
     parameters.finish()?;
-    let mut accounting = account(app, requester, &query, true).await?;
-    for document in &mut accounting.page.documents {
-        document.patients.retain(|it| *it == patient);
-    }
+    let accounting = account(app, requester, &query).await?;
     Ok(accounting.answer(&parameters, headers))
 }
 
@@ -64,7 +62,7 @@ pub(crate) async fn of_everybody(
     let mut query = Query::of_all_but_patient(&mut parameters)?;
     query.filter.patient = parameters.one("patient", "must be a UUID", |text| text.parse().ok())?;
     parameters.finish()?;
-    let accounting = account(app, requester, &query, false).await?;
+    let accounting = account(app, requester, &query).await?;
     Ok(accounting.answer(&parameters, headers))
 }
 
@@ -91,17 +89,16 @@ impl Accounting {
 }
 
 /// Records the request, waits until its record is followed, and reads. All of it in one
-/// generation. `must_exist`: a patient who was never heard of is not found, and recorded so.
+/// generation.
 pub(crate) async fn account(
     app: &App,
     requester: &Requester,
     query: &Query,
-    must_exist: bool,
 ) -> Result<Accounting, Failure> {
     let _place = app.accountings.try_acquire().map_err(|_| Failure::TooManyAccountings)?;
     let work = async {
         let generation = app.generation()?;
-        let receipt = record(app, generation, requester, query.filter.patient, must_exist).await?;
+        let receipt = record(app, generation, requester, query).await?;
         wait::until_followed(app, generation, &receipt).await?;
         let page = page::read(app.store.as_ref(), generation, query).await?;
         Ok(Accounting { receipt, page })
@@ -109,13 +106,15 @@ pub(crate) async fn account(
     timeout(READ_TIMEOUT, work).await.unwrap_or(Err(Failure::ReadTimedOut))
 }
 
+/// Records the request. A patient who was never heard of has no accounting of her own: she is not
+/// found, and that is recorded.
 async fn record(
     app: &App,
     generation: Generation,
     requester: &Requester,
-    patient: Option<PatientId>,
-    must_exist: bool,
+    query: &Query,
 ) -> Result<Receipt, Failure> {
+    let patient = query.filter.patient;
     let append = async |outcome| {
         let access = Proposal {
             stream: patient.map(Stream::Patient),
@@ -123,7 +122,7 @@ async fn record(
         };
         app.audit.append(access).await.map_err(Failure::of_access)
     };
-    if let (Some(patient), true) = (patient, must_exist)
+    if let (Some(patient), true) = (patient, query.alone)
         && app.store.patient(generation, patient).await?.is_none()
     {
         let receipt = append(Outcome::NotFound).await?;

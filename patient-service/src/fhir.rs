@@ -26,7 +26,7 @@ pub(crate) async fn search(
 ) -> Result<Answer, Failure> {
     let query = search::read(&mut parameters)?;
     parameters.finish()?;
-    let accounting = account(app, requester, &query, false).await?;
+    let accounting = account(app, requester, &query).await?;
     let bundle = bundle::searchset(&accounting.page, &parameters);
     let body = bundle.to_string().into_bytes();
     Ok(Answer::with_body(&accounting.receipt, "application/fhir+json", body))

@@ -22,6 +22,8 @@ const MAX_PATIENTS: usize = 20_000;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     pub(crate) filter: ActivityFilter,
+    /// The filter's patient is shown without those who were concerned together with her.
+    pub(crate) alone: bool,
     /// Only these types, besides the filter's; `None` is any.
     pub(crate) types: Option<Vec<RecordType>>,
     /// Records of the page at most.
@@ -49,7 +51,7 @@ impl Query {
             until: parameters.one("until", TIME, instant)?,
         };
         let (limit, before) = (limit(parameters, "limit")?, seq(parameters)?);
-        Ok(Self { filter, types: None, limit, before })
+        Ok(Self { filter, alone: false, types: None, limit, before })
     }
 
     fn fits(&self, record_type: RecordType) -> bool {
@@ -78,8 +80,11 @@ pub(super) async fn read(
         // Where types are picked here, nobody knows how many records it takes.
         let wanted = if query.types.is_some() { PIECE } else { missing.min(PIECE) };
         let piece = store.activity(generation, &query.filter, before, wanted).await?;
-        for document in piece.documents {
+        for mut document in piece.documents {
             let seq = document.seq;
+            if query.alone {
+                document.patients.retain(|it| Some(*it) == query.filter.patient);
+            }
             if query.fits(document.record_type) {
                 patients += document.patients.len();
                 let full = patients > MAX_PATIENTS && !documents.is_empty();
@@ -163,6 +168,24 @@ mod tests {
         let (seqs, sizes) = pages(&documents, query).await;
         assert_eq!(seqs, (0..50).rev().collect::<Vec<_>>());
         assert_eq!(sizes, [20, 20, 10]);
+    }
+
+    #[tokio::test]
+    async fn one_patient_is_shown_alone_and_her_page_is_whole() {
+        let one = PatientId::new(Uuid::max());
+        let documents: Vec<_> = (0..50)
+            .map(|seq| {
+                let mut document = document(seq, RecordType::PatientsSearched, MAX_SUBJECTS - 1);
+                document.patients.push(one);
+                document
+            })
+            .collect();
+        let (store, generation) = store(&documents).await;
+        let filter = ActivityFilter { patient: Some(one), ..ActivityFilter::default() };
+        let query = Query { filter, alone: true, limit: 1_000, ..Query::default() };
+        let page = read(&store, generation, &query).await.unwrap();
+        assert_eq!((page.documents.len(), page.next), (50, None));
+        assert!(page.documents.iter().all(|document| document.patients == [one]));
     }
 
     #[tokio::test]

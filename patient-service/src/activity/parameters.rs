@@ -133,15 +133,11 @@ fn is_plain(name: &str) -> bool {
 
 /// Everything but what RFC 3986 leaves unreserved, and the colon, as `%XX`.
 fn encoded(text: &str) -> String {
-    let mut all = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            all.push(byte.into());
-        } else {
-            all.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    all
+    let encode = |byte: u8| {
+        let plain = byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+        if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(encode).collect()
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub(super) fn read(parameters: &mut Parameters) -> Result<Query, Failure> {
         known.contains(&text).then_some(())
     })?;
     let (limit, before) = (limit(parameters, "_count")?, seq(parameters)?);
-    Ok(Query { filter, types, limit, before })
+    Ok(Query { filter, alone: false, types, limit, before })
 }
 
 /// The types of record that fit; `None` where nothing is said about them.

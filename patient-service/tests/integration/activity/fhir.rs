@@ -70,7 +70,7 @@ fn every_document() -> Vec<ActivityDoc> {
                 let full = number.is_multiple_of(2);
                 documents.push(ActivityDoc {
                     seq: number as u64,
-                    at: Timestamp::from_millis(1_700_000_000_000 + number as i64),
+                    at: Timestamp::from_millis(1_700_000_000_000),
                     record_type,
                     outcome,
                     purpose: Purpose::ALL[number % Purpose::ALL.len()],
