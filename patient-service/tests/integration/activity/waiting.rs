@@ -2,10 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use domain::{actor::Outcome, record::RecordType};
+use domain::{
+    actor::{Actor, ActorKind, Outcome, Purpose},
+    hash::Hash,
+    record::RecordType,
+    time::Timestamp,
+};
 use futures::future::join_all;
 use http::StatusCode;
-use projections::store::memory::Fault;
+use projections::{
+    documents::{ActivityDoc, Generation, Position},
+    store::{Generations, Upkeep, WriteModels, memory::Fault},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::following::{Following, entries, seqs};
 use crate::harness::System;
@@ -74,4 +84,69 @@ async fn whom_the_ledger_knows_is_found_though_the_read_model_lags() {
     let reads = system.records_of(RecordType::ActivityRead);
     let outcomes: Vec<_> = reads.iter().map(|read| read.outcome).collect();
     assert_eq!(outcomes, [Outcome::NotFound, Outcome::Success]);
+}
+
+#[tokio::test]
+async fn without_the_ledger_there_is_no_accounting() {
+    let mut system = System::start().await;
+    let path = system.any_patient().await;
+    system.stop_audit().await;
+    for path in [format!("{path}/activity"), "/audit/fhir/AuditEvent".to_owned()] {
+        let answer = system.get(&path).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.receipt().is_empty() && !answer.text.contains("PatientRegistered"));
+    }
+}
+
+/// One document of an actor, in a generation of its own.
+async fn write(system: &System, generation: Generation, actor: &str) {
+    let document = ActivityDoc {
+        seq: 0,
+        at: Timestamp::EPOCH,
+        record_type: RecordType::PatientRead,
+        outcome: Outcome::Success,
+        purpose: Purpose::Treatment,
+        actor: Actor {
+            id: actor.parse().unwrap(),
+            kind: ActorKind::Subscription,
+            roles: Vec::new(),
+        },
+        source: "patient-service".parse().unwrap(),
+        client: None,
+        trace: None,
+        test: None,
+        patients: Vec::new(),
+    };
+    system.store.write_activity(generation, &[document]).await.unwrap();
+}
+
+async fn is_followed(system: &System, generation: Generation) {
+    let office = system.store.take_office(generation, None, Uuid::new_v4()).await.unwrap().unwrap();
+    let position = Position { next_seq: 1_000, hash: Hash::ZERO, at: Timestamp::EPOCH };
+    system.store.set_position(generation, &position, &office).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_accounting_stays_with_the_generation_that_it_began_with() {
+    let system = System::start().await;
+    let old = system.store.serving().await.unwrap();
+    let new = system.store.create().await.unwrap();
+    write(&system, old, "old").await;
+    write(&system, new, "new").await;
+    is_followed(&system, new).await;
+    let get = async || entries(system.get("/audit/activity").await);
+    let flip = async {
+        while system.records_of(RecordType::ActivityRead).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        system.store.join(new).await.unwrap();
+        system.store.activate(new).await.unwrap();
+        // What reads the new one is answered at once; what reads the old one waits.
+        let look = || timeout(Duration::from_millis(100), system.get("/audit/activity"));
+        while look().await.is_err() {}
+        is_followed(&system, old).await;
+        get().await
+    };
+    let (begun_before, begun_after) = tokio::join!(get(), flip);
+    assert_eq!(begun_before[0]["actor"]["id"], "old");
+    assert_eq!(begun_after[0]["actor"]["id"], "new");
 }
