@@ -7,7 +7,6 @@ use super::{
     of_generation,
     query::Query,
     rows::{self, ACTIVITY, int, text},
-    unavailable,
 };
 use crate::{
     documents::{ActivityFilter, ActivityPage, Generation},
@@ -34,9 +33,10 @@ pub(super) fn page(
     let before = before.map(int);
     let before = before.into_iter().chain(until).min();
     let query = query(generation, filter, from, before).limit(" ORDER BY seq DESC", page.most());
-    let mut statement = connection.prepare_cached(&query.sql).map_err(of_generation(generation))?;
-    let mut rows = statement.query(params_from_iter(query.values)).map_err(unavailable)?;
-    while let Some(row) = rows.next().map_err(unavailable)?
+    let failed = of_generation(generation);
+    let mut statement = connection.prepare_cached(&query.sql).map_err(&failed)?;
+    let mut rows = statement.query(params_from_iter(query.values)).map_err(&failed)?;
+    while let Some(row) = rows.next().map_err(&failed)?
         && page.add(rows::activity(row)?)
     {}
     Ok(page.finish())
@@ -49,8 +49,11 @@ fn first_seq(
     time: Timestamp,
 ) -> Result<Option<i64>, StoreError> {
     let sql = format!("SELECT seq FROM activity_g{n} WHERE at >= ?1 ORDER BY at, seq LIMIT 1");
-    let mut statement = connection.prepare_cached(&sql).map_err(of_generation(Generation(n)))?;
-    statement.query_row([time.millis()], |row| row.get(0)).optional().map_err(unavailable)
+    let first = || {
+        let mut statement = connection.prepare_cached(&sql)?;
+        statement.query_row([time.millis()], |row| row.get(0)).optional()
+    };
+    first().map_err(of_generation(Generation(n)))
 }
 
 /// The documents to look at. One index alone can give them in their order.

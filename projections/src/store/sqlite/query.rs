@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
-use super::{SqliteStore, of_generation, unavailable};
+use super::{SqliteStore, of_generation};
 use crate::{documents::Generation, store::StoreError};
 
 /// A value of a query.
@@ -46,11 +46,12 @@ impl Query {
         generation: Generation,
         read: fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let prepared = connection.prepare_cached(&self.sql);
-        let mut statement = prepared.map_err(of_generation(generation))?;
-        let rows = statement.query(params_from_iter(self.values));
-        let (mut rows, mut documents) = (rows.map_err(unavailable)?, Vec::new());
-        while let Some(row) = rows.next().map_err(unavailable)? {
+        let failed = of_generation(generation);
+        let mut statement = connection.prepare_cached(&self.sql).map_err(&failed)?;
+        let mut rows = statement.query(params_from_iter(self.values)).map_err(&failed)?;
+        let mut documents = Vec::new();
+        // That a table is gone may show only here: the connection may remember it.
+        while let Some(row) = rows.next().map_err(&failed)? {
             documents.push(read(row)?);
         }
         Ok(documents)
