@@ -85,6 +85,7 @@ const PATIENT: &str = "/patient/{id}";
 const HISTORY: &str = "/patient/{id}/history";
 const TESTS: &str = "/patient/{id}/tests";
 const TEST: &str = "/patient/{id}/tests/{testId}";
+const ACTIVITY: &str = "/patient/{id}/activity";
 
 /// The public API. What is not here is not public.
 #[rustfmt::skip]
@@ -100,6 +101,9 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    TEST,                   READ,  Target::Patients),
     route(Method::PUT,    TEST,                   WRITE, Target::Patients),
     route(Method::DELETE, TEST,                   WRITE, Target::Patients),
+    route(Method::GET,    ACTIVITY,               READ,  Target::Patients),
+    route(Method::GET,    "/audit/activity",      AUDIT, Target::Patients),
+    route(Method::GET,    "/audit/fhir/AuditEvent", AUDIT, Target::Patients),
     route(Method::GET,    "/audit/records",       AUDIT, Target::Audit("/records")),
     route(Method::GET,    "/audit/records/{seq}", AUDIT, Target::Audit("/records/{seq}")),
     route(Method::GET,    "/audit/records/{seq}/proof", Access::AnyScope, Target::Audit("/records/{seq}/proof")),

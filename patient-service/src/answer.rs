@@ -50,6 +50,14 @@ impl Answer {
         Self { status, headers, body: Vec::new() }
     }
 
+    /// A success with a body of another type than JSON.
+    pub(crate) fn with_body(receipt: &Receipt, media_type: &'static str, body: Vec<u8>) -> Self {
+        let mut answer = Self::empty(StatusCode::OK, receipt);
+        answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        answer.body = body;
+        answer
+    }
+
     /// An answer with a JSON body.
     pub(crate) fn json(status: StatusCode, receipt: &Receipt, body: &impl Serialize) -> Self {
         let mut answer = Self::empty(status, receipt);

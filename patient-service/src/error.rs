@@ -130,6 +130,17 @@ pub(crate) enum Failure {
     /// A patient's data key is not in the ring, though she was not erased.
     #[error("the data key of a patient is missing from the key ring")]
     KeyMissing,
+    /// The follower has not passed the record of a request in time.
+    #[error("the follower is behind")]
+    FollowerBehind {
+        /// The request's record.
+        receipt: Box<Receipt>,
+        /// The record that the follower comes to next.
+        next_seq: u64,
+    },
+    /// Too many accountings are under way.
+    #[error("too many accountings")]
+    TooManyAccountings,
     /// The stores are not open yet.
     #[error("starting")]
     Starting,
@@ -205,7 +216,10 @@ impl Failure {
                 let source = std::error::Error::source(self).map(ToString::to_string);
                 tracing::warn!(error = %self, source, "a request failed");
             }
-            Self::StillInConflict | Self::StillChanging | Self::NoTurn(_) => {
+            Self::StillInConflict
+            | Self::StillChanging
+            | Self::NoTurn(_)
+            | Self::FollowerBehind { .. } => {
                 tracing::warn!(error = %self, "a request gave up");
             }
             _ => {}
@@ -299,6 +313,15 @@ fn unavailable_or_internal(failure: &Failure) -> Problem {
         }
         Failure::History(error) if may_pass(error) => {
             nothing_stored("the ledger cannot be read now; try again")
+        }
+        Failure::FollowerBehind { receipt, next_seq } => Problem::unavailable(format!(
+            "the request is record {}, and activity is known only before record {next_seq}; try \
+             again",
+            receipt.seq
+        ))
+        .header(AUDIT_RECEIPT, receipt_value(receipt)),
+        Failure::TooManyAccountings => {
+            nothing_stored("too many accountings are under way; try again")
         }
         Failure::Starting => nothing_stored("the service is starting; try again"),
         Failure::ReadTimedOut => Problem::unavailable("reading took too long; try again"),

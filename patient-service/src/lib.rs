@@ -31,7 +31,9 @@ mod streams;
 mod reads;
 mod search;
 
+mod activity;
 mod as_of;
+mod fhir;
 mod history;
 mod past;
 mod time_travel;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    http::HeaderMap,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,13 +19,14 @@ use tokio::sync::Semaphore;
 
 use crate::{
     action::Action,
+    activity::{self, Parameters},
     answer::Answer,
     as_of::Moment,
     caller::{Place, Requester},
     commands,
     conditions::Condition,
     error::Failure,
-    history,
+    fhir, history,
     reads::{self, Target},
     search::{self, Page},
     sent::{Ids, IfNoneMatch, Sent, SentBody},
@@ -50,6 +52,9 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .route("/patient/{id}/history", get(read_history))
         .route("/patient/{id}/tests", post(record_test).get(list_tests))
         .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
+        .route("/patient/{id}/activity", get(patient_activity))
+        .route("/audit/activity", get(all_activity))
+        .route("/audit/fhir/AuditEvent", get(audit_events))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn_with_state(places, admit))
@@ -170,6 +175,33 @@ async fn read(
         None => reads::run(app, target, requester, condition).await,
         Some(as_of) => time_travel::run(app, target, as_of, requester, condition).await,
     }
+}
+
+async fn patient_activity(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_patient(&app, ids.patient()?, &requester, parameters, &headers).await
+}
+
+async fn all_activity(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_everybody(&app, &requester, parameters, &headers).await
+}
+
+async fn audit_events(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+) -> Result {
+    fhir::search(&app, &requester, parameters).await
 }
 
 /// Lets the gateway in while there is a place.

@@ -5,6 +5,7 @@ mod harness;
 mod lossy;
 mod samples;
 
+mod activity;
 mod audit_faults;
 mod conflicts;
 mod erasure;
