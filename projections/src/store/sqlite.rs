@@ -48,8 +48,8 @@ const READERS: usize = 4;
 /// Calls that wait for a thread at most; each holds a client's request anyway.
 const MAX_QUEUE: usize = 1_024;
 
-/// Statements kept prepared by each connection: about twenty a generation, and two
-/// generations while one is rebuilt.
+/// Statements kept prepared by each connection: about thirty a generation, one more for each
+/// combination of criteria that is searched by, and two generations while one is rebuilt.
 const MAX_STATEMENTS: usize = 128;
 
 /// Bytes of a page. Each patient touches a page of every index, at a place as random as her id,

@@ -57,7 +57,7 @@ impl MongoStore {
     /// Makes the indexes that generations of an older version lack, while everything else goes
     /// on; until they are there, the searches that want them are slow and not wrong. Harmless
     /// where another process does the same.
-    pub async fn complete_indexes(&self) {
+    pub(crate) async fn complete_indexes(&self) {
         let complete = async {
             for generation in self.list().await? {
                 self.make_indexes(generation).await?;

@@ -29,8 +29,8 @@ const SOME: [&str; 3] = ["last_name", "post_code", "first_name"];
 /// Patients in a range of birth dates that are taken before [`SOME`].
 const VERY_NARROW: u32 = 1_000;
 
-/// Patients in a range of birth dates whose ids are sorted for each page; takes a few
-/// milliseconds.
+/// Patients in a range of birth dates whose ids are sorted for each page. Among a million
+/// patients that takes 5 ms for a page of 1,000, and walking by id at most 30.
 const NARROW: u32 = 20_000;
 
 /// A query that finds a page of patients.
