@@ -16,5 +16,6 @@ async fn main() -> anyhow::Result<()> {
         Command::Rebuild(args) => commands::rebuild(*args, shutdown).await,
         Command::Status(args) => commands::status(*args).await,
         Command::Digest(args) => commands::digest(args).await,
+        Command::Park(command) => commands::park::park(command).await,
     }
 }

@@ -1,5 +1,11 @@
 //! The follower brings what is missing, and stops rather than skip.
 
+mod erasures;
+mod keys;
+mod office;
+mod parking;
+mod stale;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -174,19 +180,6 @@ async fn a_ledger_whose_end_was_rewritten_stops_it() {
         *last = last.replace("192.0.2.7", "192.0.2.8");
     });
     assert_eq!(following.stops().await, size - 1);
-}
-
-#[tokio::test]
-async fn an_event_that_cannot_be_decrypted_stops_it() {
-    let fixture = Fixture::new().await;
-    let (one, two) = (fixture.patient().await, fixture.patient().await);
-    one.registered("Ada");
-    let lost = two.registered("Grace");
-    one.amended("Lovelace");
-    fixture.ring.destroy(two.key.kid()).await.unwrap();
-    assert_eq!(fixture.follow().stops().await, lost.seq);
-    let generation = fixture.serving().await;
-    assert_eq!(fixture.store.position(generation).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod applier;
 mod fixture;
 mod follower;
 mod ledger;
+mod process;
 mod rebuild;
 mod spy;
 mod tail;

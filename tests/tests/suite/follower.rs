@@ -14,7 +14,7 @@ use domain::{
 use projections::{
     digest::{compare, digest},
     documents::Generation,
-    follower::{self, Deps, Progress},
+    follower::{self, Deps, Options, Progress},
     key_ring::{DataKey, KeyRing},
     open::{open_key_ring, open_projection_store},
     rebuild::rebuild,
@@ -228,7 +228,13 @@ impl Following {
         let component = Readiness::default().component("follower");
         let shutdown = CancellationToken::new();
         let (sender, progress) = watch::channel(Progress::default());
-        let following = follower::follow(deps, sender, shutdown.clone(), component.clone());
+        let following = follower::follow(
+            deps,
+            Options::default(),
+            sender,
+            shutdown.clone(),
+            component.clone(),
+        );
         Self { progress, shutdown, component, task: tokio::spawn(following) }
     }
 
