@@ -132,9 +132,9 @@ mod tests {
     use super::*;
 
     /// What is shown of a follower that has followed 7 records, the last at the epoch.
-    fn shown(progress: Progress, size: Option<u64>) -> String {
+    fn shown(progress: &Progress, size: Option<u64>) -> String {
         let at = Some(Timestamp::EPOCH);
-        let progress = Progress { generation: 2, next_seq: 7, at, ..progress };
+        let progress = Progress { generation: 2, next_seq: 7, at, ..progress.clone() };
         text(&progress, size, lag_seconds(&progress, size, Timestamp::from_millis(90_000))).unwrap()
     }
 
@@ -159,20 +159,20 @@ mod tests {
             "vitalog_follower_stopped 0",
             "vitalog_follower_generation 2",
         ];
-        check(&shown(progress, Some(10)), &lines);
+        check(&shown(&progress, Some(10)), &lines);
     }
 
     #[test]
     fn at_the_ledgers_end_nothing_lags() {
         let lines = ["vitalog_follower_lag_records 0", "vitalog_follower_lag_seconds 0"];
-        check(&shown(Progress::default(), Some(7)), &lines);
+        check(&shown(&Progress::default(), Some(7)), &lines);
         // The checkpoint may be older than the last record followed.
-        check(&shown(Progress::default(), Some(6)), &lines);
+        check(&shown(&Progress::default(), Some(6)), &lines);
     }
 
     #[test]
     fn an_unknown_size_is_not_shown_as_one() {
-        let text = shown(Progress { stopped_at: Some(7), ..Progress::default() }, None);
+        let text = shown(&Progress { stopped_at: Some(7), ..Progress::default() }, None);
         check(&text, &["vitalog_follower_stopped 1", "vitalog_follower_in_office 0"]);
         assert!(!text.contains("lag_records") && !text.contains("ledger_records"), "{text}");
     }

@@ -228,13 +228,8 @@ impl Following {
         let component = Readiness::default().component("follower");
         let shutdown = CancellationToken::new();
         let (sender, progress) = watch::channel(Progress::default());
-        let following = follower::follow(
-            deps,
-            Options::default(),
-            sender,
-            shutdown.clone(),
-            component.clone(),
-        );
+        let following =
+            follower::follow(deps, Options::default(), sender, shutdown.clone(), component.clone());
         Self { progress, shutdown, component, task: tokio::spawn(following) }
     }
 
