@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use domain::{
-    actor::{Actor, ActorKind, Outcome, Purpose},
+    actor::{Actor, ActorKind, ErasureReason, Outcome, Purpose},
     content::{PatientContent, TestContent},
     event::{Event, SCHEMA},
     ids::{Name, ObjectRef, PatientId, Stream, TestId},
@@ -34,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod audit;
+mod parking;
+mod processes;
 
 use audit::Audit;
 
@@ -193,6 +195,7 @@ fn event_of(patient: PatientId, version: u64, key: &DataKey, event: &Event) -> P
     proposal.version = Some(version);
     proposal.object = event.test().map(ObjectRef);
     proposal.schema = Some(SCHEMA);
+    proposal.reason = (*event == Event::PatientErased).then_some(ErasureReason::ConsentWithdrawn);
     proposal.data = seal_event(key, patient, version, event).unwrap();
     proposal
 }
@@ -236,6 +239,16 @@ impl Following {
     async fn reaches(&mut self, generation: Generation, next_seq: u64) {
         let there = |progress: &Progress| {
             progress.generation == generation.0 && progress.next_seq >= next_seq
+        };
+        let reached = tokio::time::timeout(PATIENCE, self.progress.wait_for(there)).await;
+        reached.expect("it gets there").unwrap();
+        assert!(self.component.is_ready());
+    }
+
+    /// Waits until it has followed so far and so many streams are parked.
+    async fn parks(&mut self, next_seq: u64, streams: u64) {
+        let there = |progress: &Progress| {
+            progress.next_seq >= next_seq && progress.in_office && progress.parked == streams
         };
         let reached = tokio::time::timeout(PATIENCE, self.progress.wait_for(there)).await;
         reached.expect("it gets there").unwrap();
