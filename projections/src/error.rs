@@ -174,12 +174,6 @@ pub enum FollowError {
     },
 }
 
-impl From<KeyRingError> for FollowError {
-    fn from(error: KeyRingError) -> Self {
-        Self::Erase(EraseError::Keys(error))
-    }
-}
-
 impl From<ReadError> for FollowError {
     fn from(error: ReadError) -> Self {
         Self::Tail(TailError::Audit(error))

@@ -34,7 +34,7 @@ impl Default for Terms {
         Self {
             look: Duration::from_secs(1),
             patience: Duration::from_secs(10),
-            beat: Duration::from_secs(2),
+            beat: Duration::from_secs(1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `park list` and `park retry`.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use projections::{
     config::{ParkCommand, ParkRetryArgs},
@@ -10,21 +10,24 @@ use projections::{
 
 use super::show;
 
-pub(crate) async fn park(command: ParkCommand) -> anyhow::Result<()> {
+/// Exit code 1 where streams that were to be tried again are not followed.
+pub(crate) async fn park(command: ParkCommand) -> anyhow::Result<ExitCode> {
     match command {
         ParkCommand::List(args) => {
             let store = open_projection_store(&args.store, &args.database_prefix).await?;
-            park::list(store.as_ref()).await?.iter().try_for_each(show)
+            park::list(store.as_ref()).await?.iter().try_for_each(show)?;
+            Ok(ExitCode::SUCCESS)
         }
         ParkCommand::Retry(args) => retry(args).await,
     }
 }
 
-async fn retry(ParkRetryArgs { patients, wait, store: args }: ParkRetryArgs) -> anyhow::Result<()> {
+async fn retry(
+    ParkRetryArgs { patients, wait, store: args }: ParkRetryArgs,
+) -> anyhow::Result<ExitCode> {
     let store = open_projection_store(&args.store, &args.database_prefix).await?;
     let retried = park::retry(store.as_ref(), &patients, Duration::from_secs(wait)).await?;
     retried.iter().try_for_each(show)?;
-    let left = retried.iter().filter(|stream| !stream.outcome.is_good()).count();
-    anyhow::ensure!(left == 0, "streams that are not followed: {left}");
-    Ok(())
+    let all_good = retried.iter().all(|stream| stream.outcome.is_good());
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_millis(30);
 /// nothing.
 const POINTER_CHECK: Duration = Duration::from_secs(1);
 
-/// How often keys that must not exist any more are looked for.
+/// How often keys of old search criteria are looked for.
 const KEYS_CHECK: Duration = Duration::from_hours(24);
 
 /// How soon to try that again where it failed.
@@ -151,26 +151,23 @@ impl<'a> Session<'a> {
         Ok(false)
     }
 
-    /// Destroys the keys of old search criteria, and once more those of erased patients. Nothing
-    /// that is followed waits for it: where it fails, it is tried again later.
+    /// Destroys the keys of old search criteria. Nothing that is followed waits for it: where it
+    /// fails, it is tried again later.
     async fn tend_keys(&mut self) {
         if self.keys_due > Instant::now() {
             return;
         }
-        let Deps { store, ring, clock, .. } = self.deps;
         let months = self.options.keep_search_criteria;
-        let tended = async {
-            let destroyed = ring.destroy_old_epochs(clock(), months).await?;
-            if destroyed > 0 {
-                tracing::info!(destroyed, months, "keys of old search criteria are destroyed");
+        let destroyed = self.deps.ring.destroy_old_epochs((self.deps.clock)(), months).await;
+        let pause = match destroyed {
+            Ok(destroyed) => {
+                if destroyed > 0 {
+                    tracing::info!(destroyed, months, "keys of old search criteria are destroyed");
+                }
+                KEYS_CHECK
             }
-            erasure::reapply(store.as_ref(), ring).await?;
-            Ok::<_, FollowError>(())
-        };
-        let pause = match tended.await {
-            Ok(()) => KEYS_CHECK,
             Err(error) => {
-                tracing::warn!(%error, "old keys could not be looked for, trying again later");
+                tracing::warn!(%error, "old keys could not be destroyed, trying again later");
                 KEYS_RETRY
             }
         };

@@ -218,6 +218,34 @@ async fn a_gap_below_its_position_is_repaired_from_the_ledger() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_behind_makes_no_repair_fall_short() {
+    for (size, times) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let fixture = Fixture::new().await;
+        let generation = fixture.serving().await;
+        let patient = fixture.patient().await;
+        patient.registered("Ada");
+        patient.amended("Byron");
+        let mut following = fixture.follow();
+        following.reaches(generation, 2).await;
+        following.end().await;
+        // Its documents are lost, and what is served of the stream is older than the record that
+        // shows it.
+        let missing = fixture.store.create().await.unwrap();
+        let position = fixture.store.position(generation).await.unwrap().unwrap();
+        let office = fixture.store.take_office(missing, None, Uuid::new_v4()).await.unwrap();
+        fixture.store.set_position(missing, &position, &office.unwrap()).await.unwrap();
+        fixture.store.activate(missing).await.unwrap();
+        patient.amended("Lovelace");
+        fixture.ledger.streams_are_behind(size, times);
+        let mut following = fixture.follow();
+        following.reaches(missing, 3).await;
+        following.parks(0).await;
+        fixture.is_live(missing, patient.id).await;
+        following.end().await;
+    }
+}
+
+#[tokio::test]
 async fn it_follows_into_the_generation_that_serves() {
     let fixture = Fixture::new().await;
     let patients = fixture.history().await;
