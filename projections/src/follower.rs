@@ -146,7 +146,10 @@ impl Follower<'_> {
             if let Some(seq) = error.stops_at() {
                 return self.stop(seq, &error);
             }
-            self.component.not_ready("the ledger or a store is unavailable, trying again");
+            self.component.not_ready(match error {
+                FollowError::TooManyParked { .. } => "too many streams are parked",
+                _ => "the ledger, a store or a key is unavailable, trying again",
+            });
             let reason = reasons(&error);
             if reason != logged {
                 tracing::warn!(error = reason, "following failed, trying again");

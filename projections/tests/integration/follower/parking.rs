@@ -191,12 +191,13 @@ async fn check_death_while_retrying(step: Step) {
     process.hook.freezes().await;
     dying.kill();
 
-    somebody.amended("King");
     let mut following = fixture.follow();
-    following.reaches(generation, fixture.ledger.size()).await;
     following.parks(0).await;
     fixture.is_live(generation, somebody.id).await;
     assert!(parked(&fixture, generation).await.is_empty(), "{step:?}");
+    somebody.amended("King");
+    following.reaches(generation, fixture.ledger.size()).await;
+    fixture.is_live(generation, somebody.id).await;
     following.end().await;
 }
 
