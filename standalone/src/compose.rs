@@ -264,6 +264,20 @@ mod tests {
     /// How long anything may take.
     const PATIENCE: Duration = Duration::from_mins(1);
 
+    /// Waits until the follower says that it has followed something.
+    async fn follows(metrics: SocketAddr) {
+        loop {
+            let url = format!("http://{metrics}/metrics");
+            let answer = runtime::client::internal_client().get(url).send().await.unwrap();
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("\nvitalog_follower_in_office "), "{text}");
+            if text.contains("\nvitalog_follower_next_seq 1\n") {
+                return;
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_embedded_ledger_is_anchored() {
         let (data, anchor) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -283,7 +297,8 @@ mod tests {
         let running = tokio::spawn(run(options, shutdown.clone(), |addresses| {
             announced.send(addresses).unwrap();
         }));
-        let door = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap().gateway;
+        let addresses = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap();
+        let door = addresses.gateway;
         let key = fs::read_to_string(data.path().join("keys/clinic.key")).unwrap();
         let patient = serde_json::json!({
             "firstName": "JANE",
@@ -298,6 +313,7 @@ mod tests {
             .body(patient.to_string())
             .send();
         assert_eq!(made.await.unwrap().status().as_u16(), 201);
+        tokio::time::timeout(PATIENCE, follows(addresses.metrics)).await.unwrap();
         shutdown.cancel();
         tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
 
