@@ -4,10 +4,12 @@ use crate::{
     content::{PatientContent, TestContent},
     ids::TestId,
     record::RecordType,
+    schema,
     time::Timestamp,
 };
 
-/// The version of the content's schema that this code writes, for every event.
+/// The version of the content's schema that this code writes, for every event. [`crate::schema`]
+/// says how older ones are read, and what a new one takes.
 pub const SCHEMA: u32 = 1;
 
 /// Something that happened to one patient.
@@ -119,9 +121,7 @@ impl Event {
         schema: u32,
         content: Option<&[u8]>,
     ) -> Result<Self, ContentError> {
-        if schema != SCHEMA {
-            return Err(ContentError::Schema(schema));
-        }
+        schema::TODAY.check(schema)?;
         let needs_test = matches!(
             record_type,
             RecordType::TestRecorded | RecordType::TestAmended | RecordType::TestRemoved
@@ -129,8 +129,8 @@ impl Event {
         if needs_test != test.is_some() {
             return Err(ContentError::Object(record_type));
         }
-        let patient = || parse(record_type, content);
-        let of_test = || parse(record_type, content);
+        let patient = || read(record_type, schema, content);
+        let of_test = || read(record_type, schema, content);
         let bare = |event| match content {
             None => Ok(event),
             Some(_) => Err(ContentError::Data(record_type)),
@@ -152,10 +152,10 @@ impl Event {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(
+fn read<T: serde::Serialize + serde::de::DeserializeOwned>(
     record_type: RecordType,
+    schema: u32,
     content: Option<&[u8]>,
 ) -> Result<T, ContentError> {
-    let content = content.ok_or(ContentError::Data(record_type))?;
-    serde_json::from_slice(content).map_err(|_| ContentError::Shape(record_type))
+    schema::TODAY.read(record_type, schema, content.ok_or(ContentError::Data(record_type))?)
 }

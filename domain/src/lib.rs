@@ -17,9 +17,11 @@ pub mod search;
 pub mod strict_json;
 pub mod validation;
 
+pub mod changes;
 pub mod decide;
 pub mod event;
 pub mod patient;
+pub mod schema;
 
 pub mod chain;
 pub mod hash;

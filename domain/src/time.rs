@@ -120,9 +120,17 @@ pub fn first_day(text: &str) -> Option<NaiveDate> {
 
 /// Whether a text is an RFC 3339 date-time.
 pub fn is_rfc3339(text: &str) -> bool {
+    parse_rfc3339(text).is_some()
+}
+
+/// An RFC 3339 date-time with any offset and any number of digits, cut to the millisecond it is
+/// in; `None` where the text has another form.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     // chrono also takes a blank between date and time, which RFC 3339 leaves to applications.
-    matches!(text.as_bytes().get(10), Some(b'T' | b't'))
-        && DateTime::parse_from_rfc3339(text).is_ok()
+    if !matches!(text.as_bytes().get(10), Some(b'T' | b't')) {
+        return None;
+    }
+    Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc().into())
 }
 
 #[cfg(test)]
@@ -182,5 +190,7 @@ mod tests {
         for bad in ["Feb 15 2002", "2002-02-15 10:00:00Z", "2002-02-15T10:00:00", "1013767200"] {
             assert!(!is_rfc3339(bad), "{bad}");
         }
+        let time = parse_rfc3339("2002-02-15T10:00:00.1239+02:00").unwrap();
+        assert_eq!(time.to_string(), "2002-02-15T08:00:00.123Z");
     }
 }

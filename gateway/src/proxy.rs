@@ -42,7 +42,7 @@ static PASSED_ON: [HeaderName; 7] = [
 ];
 
 /// What an upstream's answer may tell a client.
-static PASSED_BACK: [HeaderName; 11] = [
+static PASSED_BACK: [HeaderName; 12] = [
     header::CONTENT_TYPE,
     header::ETAG,
     header::LOCATION,
@@ -53,6 +53,7 @@ static PASSED_BACK: [HeaderName; 11] = [
     HeaderName::from_static("audit-receipt"),
     HeaderName::from_static("audit-proof"),
     HeaderName::from_static("preference-applied"),
+    HeaderName::from_static("vitalog-as-of"),
     HeaderName::from_static("x-projection"),
 ];
 

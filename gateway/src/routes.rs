@@ -82,8 +82,10 @@ const WRITE: Access = Access::Scope(Scope::PatientWrite);
 const AUDIT: Access = Access::Scope(Scope::AuditRead);
 
 const PATIENT: &str = "/patient/{id}";
+const HISTORY: &str = "/patient/{id}/history";
 const TESTS: &str = "/patient/{id}/tests";
 const TEST: &str = "/patient/{id}/tests/{testId}";
+const ACTIVITY: &str = "/patient/{id}/activity";
 
 /// The public API. What is not here is not public.
 #[rustfmt::skip]
@@ -93,11 +95,15 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    PATIENT,                READ,  Target::Patients),
     route(Method::PUT,    PATIENT,                WRITE, Target::Patients),
     route(Method::DELETE, PATIENT,                WRITE, Target::Patients),
+    route(Method::GET,    HISTORY,                READ,  Target::Patients),
     route(Method::GET,    TESTS,                  READ,  Target::Patients),
     route(Method::POST,   TESTS,                  WRITE, Target::Patients),
     route(Method::GET,    TEST,                   READ,  Target::Patients),
     route(Method::PUT,    TEST,                   WRITE, Target::Patients),
     route(Method::DELETE, TEST,                   WRITE, Target::Patients),
+    route(Method::GET,    ACTIVITY,               READ,  Target::Patients),
+    route(Method::GET,    "/audit/activity",      AUDIT, Target::Patients),
+    route(Method::GET,    "/audit/fhir/AuditEvent", AUDIT, Target::Patients),
     route(Method::GET,    "/audit/records",       AUDIT, Target::Audit("/records")),
     route(Method::GET,    "/audit/records/{seq}", AUDIT, Target::Audit("/records/{seq}")),
     route(Method::GET,    "/audit/records/{seq}/proof", Access::AnyScope, Target::Audit("/records/{seq}/proof")),

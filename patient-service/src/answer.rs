@@ -24,6 +24,9 @@ pub(crate) const AUDIT_RECEIPT: HeaderName = HeaderName::from_static("audit-rece
 /// Says that the command is durable and the read models follow shortly.
 pub(crate) const X_PROJECTION: HeaderName = HeaderName::from_static("x-projection");
 
+/// Names the event that a state of the past ends with.
+pub(crate) const VITALOG_AS_OF: HeaderName = HeaderName::from_static("vitalog-as-of");
+
 /// Whether an event is in the read models when its command is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Projection {
@@ -45,6 +48,14 @@ impl Answer {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(AUDIT_RECEIPT, receipt_value(receipt));
         Self { status, headers, body: Vec::new() }
+    }
+
+    /// A success with a body of another type than JSON.
+    pub(crate) fn with_body(receipt: &Receipt, media_type: &'static str, body: Vec<u8>) -> Self {
+        let mut answer = Self::empty(StatusCode::OK, receipt);
+        answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        answer.body = body;
+        answer
     }
 
     /// An answer with a JSON body.
@@ -98,6 +109,12 @@ impl Answer {
     /// Adds the revision of the resource.
     pub(crate) fn revision(mut self, revision: u64) -> Self {
         self.headers.insert(ETAG, etag(revision));
+        self
+    }
+
+    /// Adds which event the state shown ends with.
+    pub(crate) fn up_to(mut self, seq: u64, version: u64) -> Self {
+        self.headers.insert(VITALOG_AS_OF, ascii(&format!("seq={seq}, version={version}")));
         self
     }
 

@@ -12,7 +12,10 @@ use domain::{
 };
 use http::{HeaderName, StatusCode};
 use projections::{
-    history::HistoryError, key_ring::KeyRingError, sealing::OpenError, store::StoreError,
+    history::{HistoryError, MAX_BYTES, MAX_EVENTS},
+    key_ring::KeyRingError,
+    sealing::OpenError,
+    store::StoreError,
 };
 use runtime::{
     headers::HeaderError,
@@ -21,6 +24,8 @@ use runtime::{
 
 use crate::{
     answer::{AUDIT_RECEIPT, receipt_value},
+    as_of::AsOfError,
+    history::MAX_ENTRIES,
     streams::NoTurn,
 };
 
@@ -54,6 +59,12 @@ pub(crate) enum Failure {
     /// `limit` or `cursor` of a search.
     #[error("malformed {0}")]
     Query(&'static str),
+    /// `limit` of a history.
+    #[error("malformed limit")]
+    HistoryLimit,
+    /// `asOf` of a read.
+    #[error(transparent)]
+    AsOf(#[from] AsOfError),
     /// The body could not be read or is not of a kind that is read.
     #[error("the body was refused")]
     Body(Problem),
@@ -72,6 +83,9 @@ pub(crate) enum Failure {
     /// The command's patient was erased.
     #[error("erased")]
     Erased,
+    /// The patient whose past was asked for was erased; the receipt of the attempt.
+    #[error("erased")]
+    PatientErased(Box<Receipt>),
     /// Other commands came first, every time.
     #[error("still in conflict")]
     StillInConflict,
@@ -116,6 +130,17 @@ pub(crate) enum Failure {
     /// A patient's data key is not in the ring, though she was not erased.
     #[error("the data key of a patient is missing from the key ring")]
     KeyMissing,
+    /// The follower has not passed the record of a request in time.
+    #[error("the follower is behind")]
+    FollowerBehind {
+        /// The request's record.
+        receipt: Box<Receipt>,
+        /// The record that the follower comes to next.
+        next_seq: u64,
+    },
+    /// Too many accountings are under way.
+    #[error("too many accountings")]
+    TooManyAccountings,
     /// The stores are not open yet.
     #[error("starting")]
     Starting,
@@ -191,7 +216,10 @@ impl Failure {
                 let source = std::error::Error::source(self).map(ToString::to_string);
                 tracing::warn!(error = %self, source, "a request failed");
             }
-            Self::StillInConflict | Self::StillChanging | Self::NoTurn(_) => {
+            Self::StillInConflict
+            | Self::StillChanging
+            | Self::NoTurn(_)
+            | Self::FollowerBehind { .. } => {
                 tracing::warn!(error = %self, "a request gave up");
             }
             _ => {}
@@ -227,9 +255,24 @@ impl From<Failure> for Problem {
             Failure::Query(name) => {
                 Self::bad_request(format!("{name} must be taken from a Link of an earlier page"))
             }
+            Failure::HistoryLimit => {
+                Self::bad_request(format!("limit must be a number from 1 to {MAX_ENTRIES}"))
+            }
+            Failure::AsOf(error) => Self::bad_request(error.to_string()),
             Failure::Body(problem) => problem,
             Failure::ContentTooLarge(_) => Self::payload_too_large(MAX_CONTENT_BYTES)
                 .message(format!("the content is over the limit of {MAX_CONTENT_BYTES} bytes")),
+            Failure::History(HistoryError::TooLong) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!(
+                    "the patient has more than {MAX_EVENTS} events or {MAX_BYTES} bytes of them; \
+                     a past as long as this is not shown"
+                ),
+            ),
+            Failure::PatientErased(receipt) => {
+                Self::new(StatusCode::GONE, "the patient was erased; nothing of her can be shown")
+                    .header(AUDIT_RECEIPT, receipt_value(&receipt))
+            }
             Failure::NotFound(missing, receipt) => not_found(missing, receipt.as_deref()),
             Failure::PreconditionFailed => Self::new(
                 StatusCode::PRECONDITION_FAILED,
@@ -270,6 +313,15 @@ fn unavailable_or_internal(failure: &Failure) -> Problem {
         }
         Failure::History(error) if may_pass(error) => {
             nothing_stored("the ledger cannot be read now; try again")
+        }
+        Failure::FollowerBehind { receipt, next_seq } => Problem::unavailable(format!(
+            "the request is record {}, and activity is known only before record {next_seq}; try \
+             again",
+            receipt.seq
+        ))
+        .header(AUDIT_RECEIPT, receipt_value(receipt)),
+        Failure::TooManyAccountings => {
+            nothing_stored("too many accountings are under way; try again")
         }
         Failure::Starting => nothing_stored("the service is starting; try again"),
         Failure::ReadTimedOut => Problem::unavailable("reading took too long; try again"),

@@ -1,7 +1,8 @@
 //! The patient service: commands on patients and their tests, and reads of them, over HTTP.
 //!
 //! In scope: the flow of a command (decide, seal, append, apply, answer) and of a read (read,
-//! record the access, answer), conditions and idempotency, search.
+//! record the access, answer), conditions and idempotency, search, earlier states and the history
+//! of a patient.
 //!
 //! Out of scope: who the client is and what it may do (gateway), the ledger (audit-service),
 //! what events mean (domain), how read models and keys are kept (projections).
@@ -29,6 +30,13 @@ mod streams;
 
 mod reads;
 mod search;
+
+mod activity;
+mod as_of;
+mod fhir;
+mod history;
+mod past;
+mod time_travel;
 
 mod answer;
 mod error;

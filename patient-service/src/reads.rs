@@ -80,14 +80,14 @@ async fn read(
 }
 
 /// What there is to show, with its revision.
-enum Found {
+pub(crate) enum Found {
     Patient(PatientView, u64),
     Test(TestView, u64),
     Tests(Vec<TestView>),
 }
 
 impl Target {
-    fn patient(self) -> PatientId {
+    pub(crate) fn patient(self) -> PatientId {
         match self {
             Self::Patient(patient) | Self::Tests(patient) | Self::Test(patient, _) => patient,
         }
@@ -101,8 +101,27 @@ impl Target {
         }
     }
 
+    /// Whether it has to do with a test.
+    pub(crate) fn needs(self, test: TestId) -> bool {
+        match self.tests() {
+            Tests::None => false,
+            Tests::One(one) => one == test,
+            Tests::All => true,
+        }
+    }
+
+    /// What of the target is not there to see in a patient's state.
+    pub(crate) fn missing(self, state: &Patient) -> Option<Missing> {
+        if !matches!(state.lifecycle, Lifecycle::Active(_)) {
+            return Some(Missing::Patient);
+        }
+        let Self::Test(_, test) = self else { return None };
+        let there = matches!(state.tests.get(&test), Some(Test::Active { .. }));
+        (!there).then_some(Missing::Test)
+    }
+
     /// Finds the target in a patient's state.
-    fn find(self, mut state: Patient) -> Result<Found, Missing> {
+    pub(crate) fn find(self, mut state: Patient) -> Result<Found, Missing> {
         let Lifecycle::Active(patient) = state.lifecycle else { return Err(Missing::Patient) };
         match self {
             Self::Patient(id) => {
@@ -134,7 +153,7 @@ impl Target {
     }
 
     /// The record of an access to a version of the patient's stream.
-    fn access(self, requester: &Requester, version: u64, found: bool) -> Proposal {
+    pub(crate) fn access(self, requester: &Requester, version: u64, found: bool) -> Proposal {
         let (record_type, object) = match self {
             Self::Patient(_) => (RecordType::PatientRead, None),
             Self::Tests(_) => (RecordType::TestsListed, None),
@@ -152,7 +171,7 @@ impl Target {
 }
 
 impl Found {
-    fn answer(self, receipt: &Receipt, if_none_match: Option<&Condition>) -> Answer {
+    pub(crate) fn answer(self, receipt: &Receipt, if_none_match: Option<&Condition>) -> Answer {
         let unchanged = |revision| {
             let current = if_none_match.is_some_and(|condition| condition.is_current(revision));
             current.then(|| Answer::empty(StatusCode::NOT_MODIFIED, receipt).revision(revision))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    http::HeaderMap,
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -18,14 +19,19 @@ use tokio::sync::Semaphore;
 
 use crate::{
     action::Action,
+    activity::{self, Parameters},
     answer::Answer,
+    as_of::Moment,
     caller::{Place, Requester},
     commands,
+    conditions::Condition,
     error::Failure,
+    fhir, history,
     reads::{self, Target},
     search::{self, Page},
     sent::{Ids, IfNoneMatch, Sent, SentBody},
     state::App,
+    time_travel,
 };
 
 /// Requests under way at once; what is beyond is answered 503 at once instead of waiting. Each
@@ -43,8 +49,12 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .route("/patient", post(register))
         .route("/patient/search", post(search))
         .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
+        .route("/patient/{id}/history", get(read_history))
         .route("/patient/{id}/tests", post(record_test).get(list_tests))
         .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
+        .route("/patient/{id}/activity", get(patient_activity))
+        .route("/audit/activity", get(all_activity))
+        .route("/audit/fhir/AuditEvent", get(audit_events))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn_with_state(places, admit))
@@ -69,11 +79,21 @@ async fn search(
 async fn read_patient(
     State(app): State<Arc<App>>,
     ids: Ids,
+    moment: Moment,
     requester: Requester,
     IfNoneMatch(condition): IfNoneMatch,
 ) -> Result {
     let target = Target::Patient(ids.patient()?);
-    reads::run(&app, target, &requester, condition.as_ref()).await
+    read(&app, target, moment, &requester, condition.as_ref()).await
+}
+
+async fn read_history(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    page: history::Page,
+    requester: Requester,
+) -> Result {
+    history::run(&app, ids.patient()?, page, &requester).await
 }
 
 async fn amend_patient(
@@ -103,18 +123,24 @@ async fn record_test(
     commands::run(app, Action::RecordTest(ids.patient_of_new_test()?), requester, sent).await
 }
 
-async fn list_tests(State(app): State<Arc<App>>, ids: Ids, requester: Requester) -> Result {
-    reads::run(&app, Target::Tests(ids.patient()?), &requester, None).await
+async fn list_tests(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    moment: Moment,
+    requester: Requester,
+) -> Result {
+    read(&app, Target::Tests(ids.patient()?), moment, &requester, None).await
 }
 
 async fn read_test(
     State(app): State<Arc<App>>,
     ids: Ids,
+    moment: Moment,
     requester: Requester,
     IfNoneMatch(condition): IfNoneMatch,
 ) -> Result {
     let target = Target::Test(ids.patient()?, ids.test()?);
-    reads::run(&app, target, &requester, condition.as_ref()).await
+    read(&app, target, moment, &requester, condition.as_ref()).await
 }
 
 async fn amend_test(
@@ -135,6 +161,47 @@ async fn remove_test(
 ) -> Result {
     let action = Action::RemoveTest(ids.patient()?, ids.test()?);
     commands::run(app, action, requester, sent).await
+}
+
+/// Shows the present, or the moment that is asked for.
+async fn read(
+    app: &App,
+    target: Target,
+    Moment(moment): Moment,
+    requester: &Requester,
+    condition: Option<&Condition>,
+) -> Result {
+    match moment {
+        None => reads::run(app, target, requester, condition).await,
+        Some(as_of) => time_travel::run(app, target, as_of, requester, condition).await,
+    }
+}
+
+async fn patient_activity(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_patient(&app, ids.patient()?, &requester, parameters, &headers).await
+}
+
+async fn all_activity(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+    headers: HeaderMap,
+) -> Result {
+    activity::of_everybody(&app, &requester, parameters, &headers).await
+}
+
+async fn audit_events(
+    State(app): State<Arc<App>>,
+    parameters: Parameters,
+    requester: Requester,
+) -> Result {
+    fhir::search(&app, &requester, parameters).await
 }
 
 /// Lets the gateway in while there is a place.

@@ -15,8 +15,12 @@ use projections::{
     store::ProjectionStore,
 };
 use runtime::secrets::SecretError;
+use tokio::sync::Semaphore;
 
-use crate::{command_id::CommandKey, error::Failure, service::Deps, streams::Streams};
+use crate::{
+    activity::MAX_ACCOUNTINGS, command_id::CommandKey, error::Failure, past, service::Deps,
+    streams::Streams,
+};
 
 /// The current time; read in composition roots alone.
 pub type Clock = fn() -> Timestamp;
@@ -37,6 +41,10 @@ pub(crate) struct App {
     pub(crate) command_key: CommandKey,
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
+    /// Turns of requests that read whole streams.
+    pub(crate) past: Semaphore,
+    /// Places of accountings.
+    pub(crate) accountings: Semaphore,
     /// The generations in use as last seen.
     seen: Mutex<Option<Seen>>,
 }
@@ -48,6 +56,8 @@ impl App {
             applier: Applier::start(store.clone(), audit.clone(), ring.clone()),
             command_key: CommandKey::new(&command_key)?,
             streams: Streams::new(),
+            past: Semaphore::new(past::MAX_AT_ONCE),
+            accountings: Semaphore::new(MAX_ACCOUNTINGS),
             seen: Mutex::new(None),
             audit,
             store,

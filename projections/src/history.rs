@@ -1,4 +1,9 @@
-//! One patient's events, straight from the ledger: where a read model lags or has a gap.
+//! One patient's events, straight from the ledger: where a read model lags or has a gap, and for
+//! what read models do not hold.
+
+mod reader;
+
+pub use reader::{Bounds, MAX_BYTES, MAX_EVENTS, Reader, Reading};
 
 use audit_client::{AuditClient, ReadError};
 use domain::{
@@ -71,6 +76,9 @@ pub enum HistoryError {
         /// The erasure.
         version: u64,
     },
+    /// There are more events than are read for one request.
+    #[error("the stream has more than {MAX_EVENTS} events or {MAX_BYTES} bytes")]
+    TooLong,
     /// The events are sealed under different keys: destroying one would not erase the patient.
     #[error("version {version} is sealed under another key than the events before it")]
     KeyChanged {
@@ -98,7 +106,15 @@ pub async fn load_from(
     from_version: u64,
 ) -> Result<Events, HistoryError> {
     let lines = audit.stream(Stream::Patient(patient), from_version).await?;
-    read_lines(ring, patient, from_version, &lines).await
+    match read_lines(ring, patient, from_version, &lines).await {
+        // An erasure is in the ledger before the key is destroyed, but perhaps not yet when these
+        // lines were asked for.
+        Err(HistoryError::KeyLost { .. }) => {
+            let lines = audit.stream(Stream::Patient(patient), from_version).await?;
+            read_lines(ring, patient, from_version, &lines).await
+        }
+        result => result,
+    }
 }
 
 /// Reads the lines of one patient's stream. Public for those who have the lines already.

@@ -153,8 +153,7 @@ impl AuditClient {
         let mut lines = Vec::new();
         let mut from = from_version;
         loop {
-            let path = format!("/streams/{stream}/records?from={from}&limit={STREAM_PAGE}");
-            let (page, more) = self.lines(&path, READ_TIMEOUT).await?;
+            let (page, more) = self.stream_page(stream, from, STREAM_PAGE).await?;
             from += page.len() as u64;
             let empty = page.is_empty();
             lines.extend(page);
@@ -162,6 +161,18 @@ impl AuditClient {
                 return Ok(lines);
             }
         }
+    }
+
+    /// As [`AuditClient::stream`], at most `limit` lines, and perhaps fewer where they are long;
+    /// says whether there are more.
+    pub async fn stream_page(
+        &self,
+        stream: Stream,
+        from_version: u64,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), ReadError> {
+        let path = format!("/streams/{stream}/records?from={from_version}&limit={limit}");
+        self.lines(&path, READ_TIMEOUT).await
     }
 
     /// Lines of the ledger from a position on, at most `limit`; where there is none yet, waits

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::given::{at, history, patient, test, test_id};
 
-fn event() -> impl Strategy<Value = Event> {
+pub(crate) fn event() -> impl Strategy<Value = Event> {
     let id = || (0..4_u128).prop_map(test_id);
     let name = "[A-C]";
     prop_oneof![

@@ -164,6 +164,7 @@ fn talkative(status: StatusCode, body: &'static str) -> Response {
         .header("audit-proof", "p")
         .header("preference-applied", "return=minimal")
         .header("x-projection", "pending")
+        .header("vitalog-as-of", "seq=7, version=3")
         .header("cache-control", "public, max-age=60")
         .header("server", "secret-server/1.0")
         .header("x-vitalog-more", "true")
@@ -188,6 +189,7 @@ async fn a_client_sees_the_answer_and_nothing_of_the_inside() {
         ("audit-proof", "p"),
         ("preference-applied", "return=minimal"),
         ("x-projection", "pending"),
+        ("vitalog-as-of", "seq=7, version=3"),
         ("content-length", "8"),
         // Patient data is never to be kept, whatever the service says.
         ("cache-control", "no-store"),

@@ -114,7 +114,8 @@ impl System {
             store: Arc::new(self.store.clone()),
             ring: KeyRing::new(self.keys.clone(), Kek::new([3; 32].into())),
             command_key: Secret::new("c".repeat(64)),
-            clock: || Timestamp::from_millis(1_800_000_000_000),
+            // 2100-01-01T00:00:00Z, later than any record made here.
+            clock: || Timestamp::from_millis(4_102_444_800_000),
         };
         let keys = [("gateway", GATEWAY_KEY), ("other", OTHER_KEY)];
         let callers =

@@ -1,8 +1,8 @@
 //! A proxy before the audit service that loses answers on demand: the request gets there, the
-//! answer does not come back.
+//! answer does not come back. It also holds an append back while something else happens.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -12,8 +12,9 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use domain::record::RecordType;
 use http::StatusCode;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 
 /// How a record says that its command id was never sent before.
 const FRESH: &[u8] = br#""fresh":true"#;
@@ -26,6 +27,22 @@ pub(crate) struct Lossy {
     losing: Arc<AtomicUsize>,
     /// Appends with a record that was said to be fresh.
     fresh: Arc<AtomicUsize>,
+    holding: Arc<Mutex<Option<Holding>>>,
+}
+
+/// The next append with a record of this type waits.
+struct Holding {
+    record_type: String,
+    reached: oneshot::Sender<()>,
+    go: oneshot::Receiver<()>,
+}
+
+/// An append that is or will be held back.
+pub(crate) struct Held {
+    /// The append was sent and has not reached the ledger.
+    pub(crate) reached: oneshot::Receiver<()>,
+    /// Lets it go on.
+    pub(crate) go: oneshot::Sender<()>,
 }
 
 impl Lossy {
@@ -36,6 +53,7 @@ impl Lossy {
             http: runtime::client::internal_client(),
             losing: Arc::default(),
             fresh: Arc::default(),
+            holding: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -47,6 +65,25 @@ impl Lossy {
     /// Loses the answers to the next `count` appends.
     pub(crate) fn lose(&self, count: usize) {
         self.losing.store(count, Ordering::SeqCst);
+    }
+
+    /// Holds the next append with a record of a type back.
+    pub(crate) fn hold(&self, record_type: RecordType) -> Held {
+        let (reached, when_reached) = oneshot::channel();
+        let (go, when_to_go) = oneshot::channel();
+        let record_type = format!("\"type\":\"{record_type}\"");
+        let holding = Holding { record_type, reached, go: when_to_go };
+        *self.holding.lock().unwrap() = Some(holding);
+        Held { reached: when_reached, go }
+    }
+
+    fn held(&self, body: &[u8]) -> Option<Holding> {
+        let mut holding = self.holding.lock().unwrap();
+        let waits = holding.as_ref().is_some_and(|holding| {
+            let text = holding.record_type.as_bytes();
+            body.windows(text.len()).any(|window| window == text)
+        });
+        if waits { holding.take() } else { None }
     }
 
     /// How many appends had a record that was said to be fresh.
@@ -61,6 +98,10 @@ async fn forward(State(lossy): State<Lossy>, request: Request) -> Response {
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     if body.windows(FRESH.len()).any(|window| window == FRESH) {
         lossy.fresh.fetch_add(1, Ordering::SeqCst);
+    }
+    if let Some(Holding { reached, go, .. }) = lossy.held(&body) {
+        reached.send(()).unwrap();
+        go.await.unwrap();
     }
     let url = format!("{}{}", lossy.upstream, parts.uri);
     let sent = lossy.http.request(parts.method, url).headers(parts.headers).body(body);

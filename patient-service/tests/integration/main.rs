@@ -5,12 +5,15 @@ mod harness;
 mod lossy;
 mod samples;
 
+mod activity;
 mod audit_faults;
 mod conflicts;
 mod erasure;
+mod history;
 mod idempotency;
 mod privacy;
 mod records;
 mod search;
 mod stale;
 mod statuses;
+mod time_travel;

@@ -70,6 +70,12 @@ async fn a_name_shows_in_no_log_line_error_or_record() {
     errors.push(system.get(&format!("/{CANARY}")).await.expect(StatusCode::NOT_FOUND));
     let query = format!("/patient/search?cursor={CANARY}");
     errors.push(system.post(&query, &json!({})).await.expect(StatusCode::BAD_REQUEST));
+    system.get(&format!("{path}/history")).await.expect(StatusCode::OK);
+    system.get(&format!("{path}?asOf=0")).await.expect(StatusCode::OK);
+    for query in [format!("?asOf={CANARY}"), format!("/history?cursor={CANARY}")] {
+        let answer = system.get(&format!("{path}{query}")).await;
+        errors.push(answer.expect(StatusCode::BAD_REQUEST));
+    }
     let criteria = json!({"firstName": CANARY});
     errors.push(system.post("/patient/search", &criteria).await.expect(StatusCode::NOT_FOUND));
     let purpose = system.request(Method::GET, &path).header("purpose-of-use", CANARY);

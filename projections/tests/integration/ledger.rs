@@ -14,7 +14,7 @@ use audit_verify::{
 use axum::{
     Router,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     routing::get,
 };
 use domain::{
@@ -56,6 +56,8 @@ struct Inner {
     failing: usize,
     /// Requests of streams that are answered as if the ledger ended here.
     streams_behind: Option<(u64, usize)>,
+    /// Happens once, between the next answer with a stream and its arrival.
+    after_stream: Option<Box<dyn FnOnce() + Send>>,
     signed_root: Option<Hash>,
     signs: Option<LedgerSecret>,
     /// The keys after the first, each with the smallest size that it signs.
@@ -218,6 +220,11 @@ impl FakeLedger {
         self.lock().streams_behind = Some((size, times));
     }
 
+    /// Lets something happen while the next answer with a stream is on its way.
+    pub(crate) fn after_stream(&self, happens: impl FnOnce() + Send + 'static) {
+        self.lock().after_stream = Some(Box::new(happens));
+    }
+
     /// Fails the next requests.
     pub(crate) fn fail(&self, times: usize) {
         self.lock().failing = times;
@@ -273,7 +280,7 @@ async fn stream(
     State(ledger): State<FakeLedger>,
     Path(id): Path<String>,
     Query(parameters): Parameters,
-) -> Result<String, StatusCode> {
+) -> Result<(HeaderMap, String), StatusCode> {
     let stream = Stream::Patient(id.parse().unwrap());
     let from = parameters["from"];
     let behind = ledger.lock().streams_behind.take();
@@ -281,7 +288,8 @@ async fn stream(
         ledger.lock().streams_behind = Some((size, times - 1));
     }
     let end = behind.map_or(usize::MAX, |(size, _)| usize::try_from(size).unwrap());
-    ledger.answer(|inner| {
+    let limit = usize::try_from(parameters["limit"]).unwrap();
+    let answer = ledger.answer(|inner| {
         let lines: Vec<String> = inner
             .lines
             .iter()
@@ -292,8 +300,17 @@ async fn stream(
             })
             .cloned()
             .collect();
-        page(&lines, 0, usize::MAX)
-    })
+        let mut headers = HeaderMap::new();
+        if lines.len() > limit {
+            headers.insert("x-vitalog-more", "true".parse().unwrap());
+        }
+        (headers, page(&lines, 0, limit))
+    });
+    let happens = ledger.lock().after_stream.take();
+    if let Some(happens) = happens {
+        happens();
+    }
+    answer
 }
 
 async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {

@@ -4,6 +4,8 @@
 mod applier;
 mod fixture;
 mod follower;
+mod golden;
+mod history;
 mod ledger;
 mod process;
 mod rebuild;

@@ -1,6 +1,7 @@
 //! Tests across crates, in one binary: adapters against real stores, and the whole system.
 #![allow(clippy::unwrap_used)]
 
+mod activity;
 mod auditors_script;
 mod bad_input;
 mod cohort;

@@ -1,6 +1,7 @@
 //! What every client may rely on, as one scenario for any form of the system.
 
 mod headers;
+mod past;
 mod resources;
 mod search;
 
@@ -70,6 +71,7 @@ pub(crate) async fn run(system: &System) {
     search::search(&clinic, &mut expected).await;
     headers::causes(&clinic, &system.compliance()).await;
     resources::removal(&clinic, &mut expected).await;
+    past::looked_back(&clinic, &mut expected).await;
     search::old_load_mix(&clinic).await;
     let ledger = whole_ledger(system).await;
     expected.check(&ledger);

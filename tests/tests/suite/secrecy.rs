@@ -60,7 +60,15 @@ async fn sing(system: &System) {
     let tests = format!("{path}/tests");
     let recorded = send(keyed(Method::POST, &tests, &content)).await.expect(201).json();
     let test_path = format!("{tests}/{}", id_of(&recorded));
-    for path in [&path, &tests, &test_path, &format!("{path}?name=CANARYQUERY")] {
+    let seq = clinic.get(&path).await.expect(200).receipt().seq;
+    for path in [
+        &path,
+        &tests,
+        &test_path,
+        &format!("{path}?name=CANARYQUERY"),
+        &format!("{path}?asOf={seq}"),
+        &format!("{path}/history"),
+    ] {
         let _ = clinic.get(path).await.expect(200);
     }
     let _ = clinic.put(&path, &created).await.expect(200);
@@ -92,6 +100,8 @@ async fn sing(system: &System) {
         "/patient/CANARYID",
         "/CANARYPATH",
         "/patient/CANARYID/tests/CANARYTEST",
+        "/patient/CANARYID/history?cursor=CANARYCURSOR",
+        "/patient/CANARYID?asOf=CANARYMOMENT",
         "/audit/records?CANARYPARAM=1",
     ] {
         note(clinic.get(path).await);

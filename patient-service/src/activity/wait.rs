@@ -1,0 +1,42 @@
+//! Waiting until the follower has passed a record.
+
+use std::time::Duration;
+
+use domain::wire::Receipt;
+use projections::documents::Generation;
+use tokio::time::{Instant, sleep};
+
+use crate::{error::Failure, state::App};
+
+/// How long a request waits for the follower, which is mostly some tens of milliseconds behind.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The first pause between two looks; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause, so that an answer is not much later than it could be.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Waits until everything up to and including the record is in `activity`.
+pub(super) async fn until_followed(
+    app: &App,
+    generation: Generation,
+    receipt: &Receipt,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let position = app.store.position(generation).await?;
+        let next_seq = position.map_or(0, |position| position.next_seq);
+        if next_seq > receipt.seq {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let receipt = Box::new(receipt.clone());
+            return Err(Failure::FollowerBehind { receipt, next_seq });
+        }
+        sleep(pause.min(left)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
