@@ -29,6 +29,9 @@ pub mod applier;
 pub mod erasure;
 pub mod error;
 pub mod follower;
+pub mod metrics;
+pub mod office;
+pub mod park;
 pub mod rebuild;
 pub mod status;
 

@@ -9,10 +9,11 @@ use domain::time::Timestamp;
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use patient_service::Door;
 use projections::{
-    follower,
+    follower::{self, Progress},
     key_ring::{KeyRing, kek::Kek},
+    metrics,
 };
-use runtime::{health::Readiness, service_keys::Callers};
+use runtime::{health::Readiness, serve::serve, service_keys::Callers};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub struct Addresses {
     pub patient_service: SocketAddr,
     /// Internal: the ledger.
     pub audit_service: SocketAddr,
+    /// Internal: the follower's `/metrics`.
+    pub metrics: SocketAddr,
 }
 
 /// Runs until `shutdown`, then drains from the door inwards. `ready` is called once, when the
@@ -51,12 +54,13 @@ pub async fn run(
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     data.complete(stores.are_empty().await?)?;
 
-    let inner = [loopback().await?, loopback().await?];
-    let [patient_listener, audit_listener] = inner;
+    let inner = [loopback().await?, loopback().await?, loopback().await?];
+    let [patient_listener, audit_listener, metrics_listener] = inner;
     let addresses = Addresses {
         gateway: door.local_addr()?,
         patient_service: patient_listener.local_addr()?,
         audit_service: audit_listener.local_addr()?,
+        metrics: metrics_listener.local_addr()?,
     };
     write_addresses(&data, addresses)?;
 
@@ -92,9 +96,14 @@ pub async fn run(
         clock,
     };
     let component = readiness.component("follower");
+    let keep_search_criteria = options.keep_search_criteria;
+    let following = follower::Options { keep_search_criteria, ..follower::Options::default() };
+    let (progress, shown) = watch::channel(Progress::default());
+    let metrics = metrics::routes(shown, deps.audit.clone(), clock);
     system.spawn("follower", async move {
-        follower::follow(deps, watch::Sender::default(), stop, component).await;
-        Ok(())
+        let follow = follower::follow(deps, following, progress, stop.clone(), component);
+        let ((), served) = tokio::join!(follow, serve(metrics_listener, metrics, stop));
+        Ok(served?)
     });
 
     let stop = system.layer();
@@ -150,6 +159,7 @@ fn write_addresses(data: &DataDir, addresses: Addresses) -> anyhow::Result<()> {
         "gateway": format!("http://{}", addresses.gateway),
         "patientService": format!("http://{}", addresses.patient_service),
         "auditService": format!("http://{}", addresses.audit_service),
+        "metrics": format!("http://{}/metrics", addresses.metrics),
     });
     let path = data.path("addresses.json");
     std::fs::write(&path, format!("{json:#}\n"))
@@ -228,7 +238,7 @@ impl System {
 }
 
 /// A part that ends before it was told to is an error, whatever it returned. A follower that
-/// stopped at a record it cannot apply keeps the rest running: readiness shows it.
+/// stopped at a broken link keeps the rest running: readiness shows it.
 async fn first_to_end(
     parts: &mut [(&'static str, JoinSet<anyhow::Result<()>>)],
 ) -> anyhow::Result<()> {
@@ -254,6 +264,20 @@ mod tests {
     /// How long anything may take.
     const PATIENCE: Duration = Duration::from_mins(1);
 
+    /// Waits until the follower says that it has followed something.
+    async fn follows(metrics: SocketAddr) {
+        loop {
+            let url = format!("http://{metrics}/metrics");
+            let answer = runtime::client::internal_client().get(url).send().await.unwrap();
+            let text = answer.text().await.unwrap();
+            assert!(text.contains("\nvitalog_follower_in_office "), "{text}");
+            if text.contains("\nvitalog_follower_next_seq 1\n") {
+                return;
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_embedded_ledger_is_anchored() {
         let (data, anchor) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -273,7 +297,8 @@ mod tests {
         let running = tokio::spawn(run(options, shutdown.clone(), |addresses| {
             announced.send(addresses).unwrap();
         }));
-        let door = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap().gateway;
+        let addresses = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap();
+        let door = addresses.gateway;
         let key = fs::read_to_string(data.path().join("keys/clinic.key")).unwrap();
         let patient = serde_json::json!({
             "firstName": "JANE",
@@ -288,6 +313,7 @@ mod tests {
             .body(patient.to_string())
             .send();
         assert_eq!(made.await.unwrap().status().as_u16(), 201);
+        tokio::time::timeout(PATIENCE, follows(addresses.metrics)).await.unwrap();
         shutdown.cancel();
         tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
 

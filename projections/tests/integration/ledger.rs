@@ -54,6 +54,8 @@ struct Inner {
     versions: HashMap<PatientId, u64>,
     /// Requests that are answered 503 before one is answered well.
     failing: usize,
+    /// Requests of streams that are answered as if the ledger ended here.
+    streams_behind: Option<(u64, usize)>,
     /// Happens once, between the next answer with a stream and its arrival.
     after_stream: Option<Box<dyn FnOnce() + Send>>,
     signed_root: Option<Hash>,
@@ -213,6 +215,11 @@ impl FakeLedger {
         self.lock().signs = Some(secret);
     }
 
+    /// Answers the next requests of streams as a replica that is at this size.
+    pub(crate) fn streams_are_behind(&self, size: u64, times: usize) {
+        self.lock().streams_behind = Some((size, times));
+    }
+
     /// Lets something happen while the next answer with a stream is on its way.
     pub(crate) fn after_stream(&self, happens: impl FnOnce() + Send + 'static) {
         self.lock().after_stream = Some(Box::new(happens));
@@ -276,11 +283,17 @@ async fn stream(
 ) -> Result<(HeaderMap, String), StatusCode> {
     let stream = Stream::Patient(id.parse().unwrap());
     let from = parameters["from"];
+    let behind = ledger.lock().streams_behind.take();
+    if let Some((size, times @ 2..)) = behind {
+        ledger.lock().streams_behind = Some((size, times - 1));
+    }
+    let end = behind.map_or(usize::MAX, |(size, _)| usize::try_from(size).unwrap());
     let limit = usize::try_from(parameters["limit"]).unwrap();
     let answer = ledger.answer(|inner| {
         let lines: Vec<String> = inner
             .lines
             .iter()
+            .take(end)
             .filter(|line| {
                 let position = Record::parse(line).ok().and_then(|record| record.stream_version());
                 position.is_some_and(|(of, version)| of == stream && version >= from)

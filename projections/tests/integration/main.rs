@@ -7,6 +7,7 @@ mod follower;
 mod golden;
 mod history;
 mod ledger;
+mod process;
 mod rebuild;
 mod spy;
 mod tail;

@@ -32,7 +32,8 @@ impl Following {
         let component = Readiness::default().component("follower");
         let stop = CancellationToken::new();
         let progress = watch::Sender::default();
-        tokio::spawn(follower::follow(deps, progress, stop.clone(), component));
+        let options = follower::Options::default();
+        tokio::spawn(follower::follow(deps, options, progress, stop.clone(), component));
         Self { _stop: stop.drop_guard() }
     }
 }
