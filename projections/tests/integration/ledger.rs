@@ -10,6 +10,7 @@ use audit_client::{AuditClient, Options};
 use audit_verify::{
     checkpoint::{LedgerKey, LedgerSecret, TreeHead},
     key_history::rotation,
+    proof_file::ProofFile,
 };
 use axum::{
     Router,
@@ -23,7 +24,7 @@ use domain::{
     event::{Event, SCHEMA},
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream},
-    merkle::Frontier,
+    merkle::{Frontier, Subtree, inclusion_path},
     record::{Record, RecordType},
     time::Timestamp,
     wire::Proposal,
@@ -81,6 +82,7 @@ impl FakeLedger {
         let app = Router::new()
             .route("/records", get(records))
             .route("/records/{seq}", get(record))
+            .route("/records/{seq}/proof", get(proof))
             .route("/streams/patient/{id}/records", get(stream))
             .route("/streams/ledger/keys/records", get(rotations))
             .route("/checkpoint", get(checkpoint))
@@ -260,6 +262,26 @@ async fn record(
     Path(seq): Path<usize>,
 ) -> Result<String, StatusCode> {
     ledger.answer(|inner| inner.lines.get(seq).cloned())?.ok_or(StatusCode::NOT_FOUND)
+}
+
+async fn proof(
+    State(ledger): State<FakeLedger>,
+    Path(seq): Path<u64>,
+    Query(parameters): Parameters,
+) -> Result<String, StatusCode> {
+    let size = parameters["size"];
+    ledger.answer(|inner| {
+        let root_of = |Subtree { begin, end }| {
+            let (begin, end) = (usize::try_from(begin).unwrap(), usize::try_from(end).unwrap());
+            let mut frontier = Frontier::default();
+            inner.lines[begin..end].iter().for_each(|line| frontier.push(Hash::of_line(line)));
+            frontier.root()
+        };
+        let hashes = inclusion_path(seq, size).unwrap().into_iter().map(root_of).collect();
+        let head = TreeHead { size, root: inner.root() };
+        let checkpoint = inner.signer(size).sign(head);
+        ProofFile { extra: None, index: seq, hashes, checkpoint }.to_string()
+    })
 }
 
 async fn stream(
