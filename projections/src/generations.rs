@@ -117,11 +117,7 @@ pub async fn activate(
         result = work => result,
         () = keep_beating(store, generation, office, pace.beat) => Err(RebuildError::Interrupted),
     };
-    let fenced = result.as_ref().is_err_and(RebuildError::is_fenced);
-    if !fenced && let Err(error) = leave(store, generation, office, false, pace).await {
-        tracing::warn!(generation = generation.0, %error, "the generation was not left in order");
-    }
-    Ok(result?)
+    Ok(leave(store, generation, office, result, false, pace).await?)
 }
 
 /// Drops a generation that is not in use, and that nobody builds.

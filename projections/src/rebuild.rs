@@ -197,36 +197,45 @@ pub async fn rebuild(
         Ok(_) => options.dry_run,
         Err(error) => error.is_final(),
     };
-    // Another goes on with it where this process was taken for dead.
-    let fenced = result.as_ref().is_err_and(RebuildError::is_fenced);
-    if !fenced
-        && let Err(error) =
-            leave(deps.store.as_ref(), generation, office, dropped, &options.pace).await
-    {
-        tracing::warn!(generation = generation.0, %error, "the generation was not left in order");
-    }
-    let mut summary = result?;
+    let store = deps.store.as_ref();
+    let mut summary = leave(store, generation, office, result, dropped, &options.pace).await?;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
 
-/// Leaves a generation at the end of the work on it, whatever the end was. Where this fails, the
-/// next one waits until it takes this process for dead.
-pub(crate) async fn leave(
+/// Leaves a generation at the end of the work on it, whatever the end was, and passes that on.
+///
+/// Where another has taken office, that is the end: what was found wrong is perhaps the other's
+/// doing, and the generation is the other's. Where the store fails, the next one waits until it
+/// takes this process for dead.
+pub(crate) async fn leave<T>(
     store: &dyn ProjectionStore,
     generation: Generation,
     office: Office,
+    result: Result<T, RebuildError>,
     dropped: bool,
     pace: &Pace,
-) -> Result<(), StoreError> {
-    if store.serving().await? != generation {
-        if dropped {
+) -> Result<T, RebuildError> {
+    let left = async {
+        let serves = store.serving().await? == generation;
+        if !serves || result.is_err() {
+            store.beat(generation, &office).await?;
+        }
+        if !serves && dropped {
             return discard(store, generation, pace).await;
         }
-        // Commands need not write to one that nobody brings on.
-        store.settle(generation).await?;
+        if !serves {
+            // Commands need not write to one that nobody brings on.
+            store.settle(generation).await?;
+        }
+        store.leave_office(generation, &office).await
+    };
+    match left.await {
+        Err(StoreError::Fenced) => return Err(StoreError::Fenced.into()),
+        Err(error) => tracing::warn!(generation = generation.0, %error, "not left in good order"),
+        Ok(()) => {}
     }
-    store.leave_office(generation, &office).await
+    result
 }
 
 impl Build<'_> {

@@ -59,6 +59,7 @@ struct Inner {
     signs: Option<LedgerSecret>,
     /// The keys after the first, each with the smallest size that it signs.
     rotations: Vec<(u64, LedgerSecret)>,
+    hides_rotations: bool,
 }
 
 impl Inner {
@@ -160,6 +161,16 @@ impl FakeLedger {
         let record = self.append(proposal);
         self.lock().versions.insert(patient, version);
         record
+    }
+
+    /// Shows no rotation any more where they are asked for by themselves.
+    pub(crate) fn hide_rotations(&self) {
+        self.lock().hides_rotations = true;
+    }
+
+    /// Makes the next event of a patient follow this version, whatever is true.
+    pub(crate) fn pretend_version(&self, patient: PatientId, version: u64) {
+        self.lock().versions.insert(patient, version);
     }
 
     /// Appends a read of a patient.
@@ -316,7 +327,8 @@ async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCo
 
 async fn rotations(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
     ledger.answer(|inner| {
-        let rotation = |line: &&String| Record::parse(line).unwrap().key.is_some();
+        let rotation =
+            |line: &&String| Record::parse(line).unwrap().key.is_some() && !inner.hides_rotations;
         let lines: Vec<String> = inner.lines.iter().filter(rotation).cloned().collect();
         page(&lines, 0, usize::MAX)
     })
