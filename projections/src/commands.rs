@@ -16,7 +16,7 @@ use projections::{
     follower::{self, Deps, Progress},
     generations,
     open::{open_key_ring, open_projection_store, until_open},
-    rebuild::{self, Pace, Until},
+    rebuild::{self, Pace, Then, Until},
     status::{self, Status},
     store::ProjectionStore,
 };
@@ -58,18 +58,25 @@ pub(crate) async fn rebuild(
     shutdown: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let deps = deps(&args.sources, &Readiness::default(), &shutdown).await?;
+    let then = match (args.dry_run, args.require_equal) {
+        (true, _) => Then::Drop,
+        (_, true) => Then::ServeIfEqual,
+        _ => Then::Serve,
+    };
     let options = rebuild::Options {
         until: args.until_seq.map(Until::Seq).or(args.until_time.map(Until::Time)),
         fresh: args.fresh,
-        dry_run: args.dry_run,
-        require_equal: args.require_equal,
+        then,
         bar: true,
         ..rebuild::Options::default()
     };
     let summary = rebuild::rebuild(&deps, &options, &shutdown).await?;
     show(&summary)?;
-    let asked = args.dry_run || args.require_equal;
-    Ok(if asked && !summary.differences.is_empty() { DIFFERENT.into() } else { ExitCode::SUCCESS })
+    Ok(if then != Then::Serve && !summary.differences.is_empty() {
+        DIFFERENT.into()
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<()> {

@@ -79,14 +79,24 @@ pub struct Options {
     pub until: Option<Until>,
     /// Drop what unfinished builds left and begin anew.
     pub fresh: bool,
-    /// Compare with the generation that serves, and drop what was built.
-    pub dry_run: bool,
-    /// Let it serve only if it equals the generation that serves.
-    pub require_equal: bool,
+    /// What to do with a generation that shows all of the ledger.
+    pub then: Then,
     /// Show a bar on standard error where that is a terminal.
     pub bar: bool,
     /// Pauses and sizes.
     pub pace: Pace,
+}
+
+/// What to do with a new generation once it is verified and compared with the one that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// Let it serve, whatever differs: it is verified, the other one is not.
+    #[default]
+    Serve,
+    /// Let it serve only if no document differs; else keep it.
+    ServeIfEqual,
+    /// Drop it.
+    Drop,
 }
 
 /// How long to wait for others, and how much to do at once. Other values than the default ones
@@ -194,7 +204,7 @@ pub async fn rebuild(
             Err(RebuildError::Interrupted),
     };
     let dropped = match &result {
-        Ok(_) => options.dry_run,
+        Ok(_) => options.until.is_none() && options.then == Then::Drop,
         Err(error) => error.is_final(),
     };
     let store = deps.store.as_ref();
@@ -248,14 +258,14 @@ impl Build<'_> {
             let digest = self.digest().await?;
             return Ok(self.summary(digest, false, Vec::new()));
         }
-        if options.dry_run {
+        if options.then == Then::Drop {
             let differences = self.compare(serving).await?;
             let digest = self.digest().await?;
             return Ok(self.summary(digest, false, differences));
         }
         self.join().await?;
         let differences = self.compare(serving).await?;
-        if options.require_equal && !differences.is_empty() {
+        if options.then == Then::ServeIfEqual && !differences.is_empty() {
             self.note.stage = Stage::Ready;
             self.save().await?;
             let digest = self.digest().await?;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long an office's beat is watched at most: a holder that is alive moves it before.
-const WATCH: Duration = Duration::from_millis(3 * OFFICE_BEAT.as_millis() as u64);
+const WATCH: Duration = OFFICE_BEAT.saturating_mul(3);
 
 /// Between two looks at the beats.
 const LOOK: Duration = Duration::from_millis(100);

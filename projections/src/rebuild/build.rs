@@ -79,8 +79,8 @@ impl<'a> Build<'a> {
         let unfit = RebuildError::Note { generation: generation.0 };
         let frontier = Frontier::from_parts(note.size(), note.frontier.clone());
         let Some(frontier) = frontier else { return Err(unfit) };
-        let place = note.place.map(Position::from);
-        let reader = Reader::at(deps, &key, place, Some(frontier)).await?;
+        let position = note.place.map(Position::from);
+        let reader = Reader::at(deps, &key, position, Some(frontier)).await?;
         if listing(&reader.keys) != note.keys {
             return Err(unfit);
         }

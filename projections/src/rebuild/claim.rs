@@ -86,14 +86,12 @@ pub(crate) async fn take_office(
     let holder = Uuid::new_v4();
     let taken =
         persist("taking office", || async { store.take_office(generation, now, holder).await });
-    match taken.await? {
-        Some(office) => Ok(office),
-        // Perhaps by an earlier try whose answer was lost.
-        None => {
-            let now = store.office(generation).await?;
-            now.filter(|office| office.holder == Some(holder)).ok_or(busy)
-        }
+    if let Some(office) = taken.await? {
+        return Ok(office);
     }
+    // Perhaps by an earlier try whose answer was lost.
+    let now = store.office(generation).await?;
+    now.filter(|office| office.holder == Some(holder)).ok_or(busy)
 }
 
 /// Shows again and again that the holder is alive. Ends never: that another has taken office is

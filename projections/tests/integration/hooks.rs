@@ -34,7 +34,7 @@ impl Kill {
         }
         if self.left.fetch_sub(1, Ordering::SeqCst) <= 0 {
             self.ended.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

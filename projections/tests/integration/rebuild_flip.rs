@@ -17,7 +17,7 @@ use projections::{
     documents::{Generation, PatientState, Pointer},
     follower::Deps,
     key_ring::DataKey,
-    rebuild::{Options, rebuild},
+    rebuild::{Options, Then, rebuild},
     store::{Generations, ReadModels, Upkeep, WriteModels, memory::MemoryStore},
 };
 use tokio::sync::watch;
@@ -193,10 +193,10 @@ fn wrong(patient: PatientId, key: &DataKey, mut change: StreamChange) -> StreamC
 async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     let serving = fixture.serving().await;
     let (one, two) = (fixture.patient().await, fixture.patient().await);
-    let changed = TestId::new(Uuid::new_v4());
+    let tested = TestId::new(Uuid::new_v4());
     one.registered("Ada");
     two.registered("Grace");
-    two.recorded(changed);
+    two.recorded(tested);
     fixture.history().await;
     let mut made_up = one.change(1, 1).await;
     let stranger = PatientId::new(Uuid::new_v4());
@@ -209,7 +209,7 @@ async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     fixture.live().await;
     vec![
         Differing { patient: one.id, test: None, serving: Some(1), built: Some(1) },
-        Differing { patient: two.id, test: Some(changed), serving: Some(2), built: Some(2) },
+        Differing { patient: two.id, test: Some(tested), serving: Some(2), built: Some(2) },
         Differing { patient: stranger, test: None, serving: Some(1), built: None },
     ]
 }
@@ -226,7 +226,7 @@ async fn a_dry_run_names_just_the_documents_that_differ_and_changes_nothing() {
     let first = fixture.serving().await;
     let watch = Watch::over(fixture.store.clone(), |_| ());
     let deps = Deps { store: watch.clone(), ..fixture.deps() };
-    let options = Options { dry_run: true, ..options() };
+    let options = Options { then: Then::Drop, ..options() };
     let summary = rebuild(&deps, &options, &CancellationToken::new()).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected));
     assert!(!summary.serves);
@@ -239,7 +239,7 @@ async fn a_dry_run_of_equal_generations_names_none() {
     let fixture = Fixture::new().await;
     fixture.history().await;
     let first = fixture.live().await;
-    let summary = fixture.rebuild(&Options { dry_run: true, ..options() }).await.unwrap();
+    let summary = fixture.rebuild(&Options { then: Then::Drop, ..options() }).await.unwrap();
     assert_eq!(summary.differences, []);
     assert_eq!(summary.digest, fixture.digest(first).await.hash);
     assert_eq!(fixture.store.list().await.unwrap(), [first]);
@@ -258,7 +258,7 @@ async fn documents_that_are_only_ahead_do_not_differ() {
     let late = Arc::new(std::sync::Mutex::new(Vec::new()));
     fixture.ledger.tamper(|lines| late.lock().unwrap().extend(lines.pop()));
     let ledger = fixture.ledger.clone();
-    let options = Options { dry_run: true, ..options() };
+    let options = Options { then: Then::Drop, ..options() };
     let running = fixture.rebuild(&options);
     let later = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -274,7 +274,7 @@ async fn where_they_must_be_equal_a_difference_keeps_it_from_serving() {
     let fixture = Fixture::new().await;
     let expected = with_differences(&fixture).await;
     let first = fixture.serving().await;
-    let equal = Options { require_equal: true, ..options() };
+    let equal = Options { then: Then::ServeIfEqual, ..options() };
     let summary = fixture.rebuild(&equal).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected.clone()));
     let pointer = fixture.store.pointer().await.unwrap();
