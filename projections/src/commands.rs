@@ -95,6 +95,7 @@ pub(crate) async fn digest(args: DigestArgs) -> anyhow::Result<()> {
         "digest": digest.hash,
         "patients": digest.patients,
         "tests": digest.tests,
+        "erasures": digest.erasures,
     }))
 }
 

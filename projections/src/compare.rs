@@ -19,15 +19,30 @@ const MAX_LOOKS: u32 = 100;
 /// did not come to an end.
 const MAX_COMPARISONS: u32 = 5;
 
+/// Which read model a document is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// A patient.
+    Patient,
+    /// A test.
+    Test,
+    /// The entry of an erasure.
+    Erasure,
+}
+
 /// A document that differs. Never shows its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Differing {
+    /// What it is.
+    pub kind: Kind,
     /// The patient.
     pub patient: PatientId,
-    /// The test; `None` for the patient's own document.
+    /// The test, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<TestId>,
-    /// Its version in the generation that serves; `None` where it is missing.
+    /// Its version in the generation that serves, 0 of an erasure; `None` where it is missing.
     pub serving: Option<u64>,
     /// Its version in the other generation; `None` where it is missing.
     pub built: Option<u64>,
@@ -36,11 +51,12 @@ pub struct Differing {
 impl From<Difference> for Differing {
     fn from(difference: Difference) -> Self {
         let Difference { document, first: serving, second: built } = difference;
-        let (patient, test) = match document {
-            Document::Patient(patient) => (patient, None),
-            Document::Test(patient, test) => (patient, Some(test)),
+        let (kind, patient, test) = match document {
+            Document::Patient(patient) => (Kind::Patient, patient, None),
+            Document::Test(patient, test) => (Kind::Test, patient, Some(test)),
+            Document::Erasure(patient) => (Kind::Erasure, patient, None),
         };
-        Self { patient, test, serving, built }
+        Self { kind, patient, test, serving, built }
     }
 }
 

@@ -278,7 +278,7 @@ impl Build<'_> {
 
     fn summary(&self, digest: Digest, serves: bool, differences: Vec<Differing>) -> Summary {
         let Generation(generation) = self.generation;
-        let Digest { hash, patients, tests } = digest;
+        let Digest { hash, patients, tests, .. } = digest;
         let (records, events) = (self.note.size(), self.note.events);
         tracing::info!(generation, serves, records, events, patients, "rebuilt");
         Summary {

@@ -43,9 +43,9 @@ impl Build<'_> {
             Ok(persist("comparing generations", comparing).await?)
         };
         let differences = self.following(compared).await?;
-        for Differing { patient, test, serving, built } in &differences {
+        for Differing { kind, patient, test, serving, built } in &differences {
             let test = test.map(|test| test.to_string());
-            tracing::warn!(%patient, test, serving, built, "a document differs");
+            tracing::warn!(?kind, %patient, test, serving, built, "a document differs");
         }
         Ok(differences)
     }

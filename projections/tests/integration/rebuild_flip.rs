@@ -13,7 +13,7 @@ use futures::future::join_all;
 use projections::{
     applier::Applier,
     change::StreamChange,
-    compare::Differing,
+    compare::{Differing, Kind},
     documents::{Generation, PatientState, Pointer},
     follower::Deps,
     key_ring::DataKey,
@@ -208,14 +208,32 @@ async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     fixture.store.apply(serving, &[test_change]).await.unwrap();
     fixture.live().await;
     vec![
-        Differing { patient: one.id, test: None, serving: Some(1), built: Some(1) },
-        Differing { patient: two.id, test: Some(tested), serving: Some(2), built: Some(2) },
-        Differing { patient: stranger, test: None, serving: Some(1), built: None },
+        Differing {
+            kind: Kind::Patient,
+            patient: one.id,
+            test: None,
+            serving: Some(1),
+            built: Some(1),
+        },
+        Differing {
+            kind: Kind::Test,
+            patient: two.id,
+            test: Some(tested),
+            serving: Some(2),
+            built: Some(2),
+        },
+        Differing {
+            kind: Kind::Patient,
+            patient: stranger,
+            test: None,
+            serving: Some(1),
+            built: None,
+        },
     ]
 }
 
 fn sorted(mut differences: Vec<Differing>) -> Vec<Differing> {
-    differences.sort_by_key(|it| (it.patient, it.test));
+    differences.sort_by_key(|it| (it.kind, it.patient, it.test));
     differences
 }
 
