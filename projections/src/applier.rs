@@ -197,11 +197,11 @@ impl Writer {
                 Applied::Done | Applied::Already => {
                     let _ = answer.send(Ok(()));
                 }
-                Applied::Gap { at } => behind.push((change.patient, at, answer)),
+                Applied::Gap { at } => behind.push((change.patient, at, change.to, answer)),
             }
         }
-        let repairs = stream::iter(behind).map(async |(patient, at, answer)| {
-            let result = self.repairer.repair(generation, patient, at).await;
+        let repairs = stream::iter(behind).map(async |(patient, at, to, answer)| {
+            let result = self.repairer.repair(generation, patient, at, to).await;
             let _ = answer.send(result.map_err(ApplyError::Repair));
         });
         repairs.buffer_unordered(REPAIRS_AT_ONCE).collect::<()>().await;

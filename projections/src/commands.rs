@@ -1,5 +1,7 @@
 //! What each subcommand composes. Results go to standard output as one line of JSON.
 
+pub(crate) mod park;
+
 use std::{fs, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
@@ -14,7 +16,7 @@ use projections::{
     digest,
     documents::Generation,
     follower::{self, Deps, Progress},
-    generations,
+    generations, metrics,
     open::{open_key_ring, open_projection_store, until_open},
     rebuild::{self, Pace, Then, Until},
     status::{self, Status},
@@ -37,13 +39,14 @@ pub(crate) async fn follow(args: FollowArgs, shutdown: CancellationToken) -> any
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let serving =
-        tokio::spawn(serve(listener, health::routes(readiness.clone()), shutdown.clone()));
+    let (progress, shown) = watch::channel(Progress::default());
+    let (audit, _) = ledger(&args.sources.ledger)?;
+    let routes = health::routes(readiness.clone()).merge(metrics::routes(shown, audit, now));
+    let serving = tokio::spawn(serve(listener, routes, shutdown.clone()));
+    let keep_search_criteria = args.keep_search_criteria;
+    let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
     match deps(&args.sources, &readiness, &shutdown).await {
-        Ok(deps) => {
-            let (progress, _) = watch::channel(Progress::default());
-            follower::follow(deps, progress, shutdown.clone(), component).await;
-        }
+        Ok(deps) => follower::follow(deps, options, progress, shutdown.clone(), component).await,
         Err(_) if shutdown.is_cancelled() => {}
         Err(error) => return Err(error),
     }

@@ -3,8 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use domain::{ids::Name, time::Timestamp};
+use domain::{
+    ids::{Name, PatientId},
+    time::Timestamp,
+};
 use runtime::{secrets::SecretRef, store_location::StoreLocation};
+
+use crate::follower::KEEP_SEARCH_CRITERIA;
 
 /// The read models: follow the ledger, rebuild, inspect.
 #[derive(Debug, Parser)]
@@ -29,6 +34,9 @@ pub enum Command {
     /// List generations, let another one serve, or drop one.
     #[command(subcommand)]
     Generations(GenerationsCommand),
+    /// Show streams that are not followed, or have them tried again.
+    #[command(subcommand)]
+    Park(ParkCommand),
 }
 
 /// What to do with generations.
@@ -100,12 +108,44 @@ pub struct DropArgs {
     pub store: StoreArgs,
 }
 
+/// What can be done about parked streams.
+#[derive(Debug, Subcommand)]
+pub enum ParkCommand {
+    /// Show the parked streams of the generation that serves, one line of JSON each.
+    List(StoreArgs),
+    /// Have the follower try parked streams again, and show what became of each, one line of JSON
+    /// each. Fails where one is still parked or no follower took it up.
+    Retry(ParkRetryArgs),
+}
+
+/// Options of `park retry`.
+#[derive(Debug, Args)]
+pub struct ParkRetryArgs {
+    /// The patients whose streams to try; without any, all.
+    #[arg(value_name = "PATIENT")]
+    pub patients: Vec<PatientId>,
+    /// How long to wait for the follower.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u64,
+    /// The read models.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
 /// Options of `follow`.
 #[derive(Debug, Args)]
 pub struct FollowArgs {
-    /// Address of the health endpoints.
+    /// Address of the health endpoints and of `/metrics`.
     #[arg(long, env = "VITALOG_PROJECTIONS_LISTEN", default_value = "127.0.0.1:7073")]
     pub listen: SocketAddr,
+    /// Months for which search criteria can be read; then their key is destroyed. 0 keeps them.
+    #[arg(
+        long,
+        env = "VITALOG_KEEP_SEARCH_CRITERIA",
+        value_name = "MONTHS",
+        default_value_t = KEEP_SEARCH_CRITERIA
+    )]
+    pub keep_search_criteria: u32,
     /// Ledger, read models and keys.
     #[command(flatten)]
     pub sources: SourceArgs,

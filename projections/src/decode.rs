@@ -15,7 +15,7 @@ use crate::{
     erasure,
     error::{NotApplicable, NotApplicableReason, RepairError},
     history::{self, HistoryError, records_of},
-    key_ring::KeyRing,
+    key_ring::{KeyRing, KeyRingError},
     sealing::{Content, OpenError, Opened, open_events},
     tail::Verified,
 };
@@ -236,7 +236,10 @@ fn seq_of(error: &OpenError) -> Option<u64> {
 }
 
 impl Transient for OpenError {
+    /// A key-encryption key that is not at hand is what this process lacks and not what is wrong
+    /// with a stream; with it, trying again succeeds.
     fn is_transient(&self) -> bool {
-        matches!(self, Self::Keys(error) if error.is_transient())
+        matches!(self, Self::Keys(KeyRingError::WrongKek { .. }))
+            || matches!(self, Self::Keys(error) if error.is_transient())
     }
 }

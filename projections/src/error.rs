@@ -155,6 +155,15 @@ pub enum FollowError {
     /// An event cannot be applied.
     #[error(transparent)]
     NotApplicable(#[from] NotApplicable),
+    /// So many streams are parked that no other can be: it is not the streams that are wrong.
+    #[error(
+        "record {seq} cannot be applied, and too many streams are parked already; \
+         mend what they need, such as the key ring, and run park retry"
+    )]
+    TooManyParked {
+        /// The event that would have parked one more.
+        seq: u64,
+    },
     /// A stream was behind and could not be made whole.
     #[error("the stream of record {seq} could not be repaired")]
     Repair {
@@ -172,7 +181,8 @@ impl From<ReadError> for FollowError {
 }
 
 impl FollowError {
-    /// The record that stops following for good; `None` where trying again may help.
+    /// The record at which nothing goes on; `None` where trying again may help. The follower
+    /// parks the stream of an event that cannot be applied before it comes to this.
     pub fn stops_at(&self) -> Option<u64> {
         match self {
             Self::Tail(error) => error.seq(),
@@ -182,6 +192,7 @@ impl FollowError {
             | Self::LedgerKey(_)
             | Self::Decode(_)
             | Self::Erase(_)
+            | Self::TooManyParked { .. }
             | Self::Repair { .. } => None,
         }
     }
@@ -243,11 +254,6 @@ impl From<StoreError> for RebuildError {
 }
 
 impl RebuildError {
-    /// Whether another process has taken over what this one did.
-    pub(crate) fn is_fenced(&self) -> bool {
-        matches!(self, Self::Follow(FollowError::Store(StoreError::Fenced)))
-    }
-
     /// Whether going on with the unfinished generation is no use: the ledger does not verify, or
     /// holds an event that cannot be applied.
     pub fn is_final(&self) -> bool {
@@ -262,6 +268,12 @@ impl RebuildError {
             | Self::Interrupted => false,
         }
     }
+}
+
+/// An error with its sources, whose texts hold no content.
+pub(crate) fn reasons(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 impl Transient for StoreError {

@@ -3,52 +3,36 @@
 //! Patient-service applies its own events at once and mostly the follower finds them applied.
 //! It brings the rest: events whose process died or whose write failed, and the whole of
 //! `activity`, which nothing else writes.
+//!
+//! Of all followers of a generation one is in office ([`crate::office`]) and the others stand by.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod apply;
+mod parking;
+mod session;
+mod stale;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use audit_client::AuditClient;
 use audit_verify::checkpoint::LedgerKey;
-use domain::{ids::Name, record::Record, time::Timestamp};
+use domain::{ids::Name, time::Timestamp};
 use runtime::health::Component;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
-    activity,
     backoff::Backoff,
-    decode::{self, Decoded, events_by_stream},
     documents::{Generation, Office},
-    erasure,
-    error::FollowError,
+    error::{FollowError, reasons},
     key_ring::KeyRing,
-    repair::Repairer,
-    status::age_seconds,
-    store::{Applied, ProjectionStore, StoreError},
-    tail::Tail,
+    office::{self, Candidate, Terms},
+    store::{ProjectionStore, StoreError},
 };
+use session::Session;
 
-/// How long one read of the ledger waits for a record. The end of a wait is when a quiet
-/// follower looks whether another generation serves and whether the ledger was cut off, so it is
-/// seconds and not minutes; a new record ends it at once.
-const POLL_WAIT: Duration = Duration::from_secs(2);
-
-/// Records followed at once at most; fewer writes are larger writes.
-const BATCH: usize = 1_000;
-
-/// Pause between reading records and looking whether they are applied. Patient-service applies
-/// its own within milliseconds; without the pause every event would be written twice, and each
-/// record would cost a round of its own. Left out where the follower is behind.
-const GRACE: Duration = Duration::from_millis(30);
-
-/// How often to look whether another generation serves. What is written to the old one until
-/// then harms nothing.
-const GENERATION_CHECK: Duration = Duration::from_secs(1);
+/// Months for which search criteria can be read, where nothing else is said.
+pub const KEEP_SEARCH_CRITERIA: u32 = 24;
 
 /// Reads the clock; composition roots give the real one.
 pub type Clock = fn() -> Timestamp;
@@ -68,93 +52,182 @@ pub struct Deps {
     pub clock: Clock,
 }
 
+/// How the follower goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How the office is watched and kept.
+    pub terms: Terms,
+    /// How long a generation that commands write to besides the serving one may show no life
+    /// until they need not any more. Far longer than a rebuild needs between the two.
+    pub settle_after: Duration,
+    /// Months after which the key of a month's search criteria is destroyed; 0 keeps them all.
+    pub keep_search_criteria: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            terms: Terms::default(),
+            settle_after: Duration::from_mins(1),
+            keep_search_criteria: KEEP_SEARCH_CRITERIA,
+        }
+    }
+}
+
 /// How far the follower is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
     /// The generation followed into; 0 before the first round.
     pub generation: u32,
+    /// Whether this process follows. If not, another does, and this one stands by.
+    pub in_office: bool,
     /// `seq` of the next record.
     pub next_seq: u64,
+    /// `recordedAt` of the last record followed.
+    pub at: Option<Timestamp>,
     /// Age of the last record when it was followed; 0 at the ledger's end.
     pub lag_seconds: u64,
+    /// Streams that are not followed because an event of theirs cannot be applied; 0 while
+    /// standing by.
+    pub parked: u64,
     /// Set when following has stopped for good: the record that stopped it.
     pub stopped_at: Option<u64>,
 }
 
 /// Follows the ledger into the generation that serves, until `shutdown`.
 ///
-/// What may go away is tried again, with `component` not ready meanwhile. A broken chain and an
-/// event that cannot be applied end this function: nothing after them is followed, `component`
-/// stays not ready and names the `seq`, as the log and `progress` do.
+/// Where another process is in office this one stands by, which is as ready as following. What
+/// may go away is tried again, with `component` not ready meanwhile. An event that cannot be
+/// applied parks its stream. A broken chain ends this function: nothing after it is followed,
+/// `component` stays not ready and names the `seq`, as the log and `progress` do.
 pub async fn follow(
     deps: Deps,
+    options: Options,
     progress: watch::Sender<Progress>,
     shutdown: CancellationToken,
     component: Component,
 ) {
-    let mut backoff = Backoff::default();
-    let mut logged = String::new();
-    loop {
-        let error = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            Err(error) = follow_until_error(&deps, &progress, &component, &mut backoff) => error,
-        };
-        if let Some(seq) = error.stops_at() {
-            stop(seq, &error, &progress, &component);
-            return;
-        }
-        component.not_ready("the ledger or a store is unavailable, trying again");
-        let reason = reasons(&error);
-        if reason != logged {
-            tracing::warn!(error = reason, "following failed, trying again");
-            logged = reason;
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = backoff.wait() => {}
+    let mut follower = Follower {
+        deps: &deps,
+        options,
+        progress: &progress,
+        component: &component,
+        candidate: Candidate::default(),
+        backoff: Backoff::default(),
+        held: None,
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = follower.run() => {}
+    }
+    follower.leave().await;
+}
+
+struct Follower<'a> {
+    deps: &'a Deps,
+    options: Options,
+    progress: &'a watch::Sender<Progress>,
+    component: &'a Component,
+    candidate: Candidate,
+    backoff: Backoff,
+    held: Option<(Generation, Office)>,
+}
+
+impl Follower<'_> {
+    /// Until something stops it for good.
+    async fn run(&mut self) {
+        let mut logged = String::new();
+        loop {
+            let Err(error) = self.follow_until_error().await;
+            // Perhaps it is this process alone that cannot follow.
+            self.leave().await;
+            if let Some(seq) = error.stops_at() {
+                return self.stop(seq, &error);
+            }
+            self.component.not_ready("the ledger or a store is unavailable, trying again");
+            let reason = reasons(&error);
+            if reason != logged {
+                tracing::warn!(error = reason, "following failed, trying again");
+                logged = reason;
+            }
+            self.backoff.wait().await;
         }
     }
-}
 
-fn stop(seq: u64, error: &FollowError, progress: &watch::Sender<Progress>, component: &Component) {
-    tracing::error!(seq, error = reasons(error), "following has stopped");
-    progress.send_modify(|progress| progress.stopped_at = Some(seq));
-    // Readiness takes texts that live for ever; this one is made once in a process's life.
-    component.not_ready(Box::leak(format!("stopped at record {seq}: {error}").into_boxed_str()));
-}
+    fn stop(&self, seq: u64, error: &FollowError) {
+        tracing::error!(seq, error = reasons(error), "following has stopped");
+        self.progress.send_modify(|progress| progress.stopped_at = Some(seq));
+        // Readiness takes texts that live for ever; this one is made once in a process's life.
+        let text = format!("stopped at record {seq}: {error}");
+        self.component.not_ready(Box::leak(text.into_boxed_str()));
+    }
 
-/// An error with its sources, whose texts hold no content.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
-}
-
-async fn follow_until_error(
-    deps: &Deps,
-    progress: &watch::Sender<Progress>,
-    component: &Component,
-    backoff: &mut Backoff,
-) -> Result<Infallible, FollowError> {
-    let origin = deps.origin().await?;
-    loop {
-        let generation = deps.store.serving().await?;
-        let mut session = Session::open(deps, origin.clone(), generation).await?;
+    async fn follow_until_error(&mut self) -> Result<Infallible, FollowError> {
         loop {
-            let lag_seconds = match session.round().await? {
-                Round::Flipped => break,
-                Round::Idle => 0,
-                Round::Followed { last } => age_seconds((deps.clock)(), last),
+            let (generation, office) = self.take_office().await?;
+            self.held = Some((generation, office));
+            let (store, beat) = (Arc::clone(&self.deps.store), self.options.terms.beat);
+            let ended = tokio::select! {
+                ended = self.session(generation, office) => ended,
+                error = office::keep(store.as_ref(), generation, &office, beat) => {
+                    Err(error.into())
+                }
             };
-            component.ready();
-            backoff.reset();
-            progress.send_replace(Progress {
+            match ended {
+                Ok(()) => self.leave().await,
+                Err(FollowError::Store(StoreError::Fenced)) => {
+                    self.held = None;
+                    tracing::warn!(generation = generation.0, "another follower has taken over");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Stands by until the office of the generation that serves is this process's.
+    async fn take_office(&mut self) -> Result<(Generation, Office), FollowError> {
+        let (store, terms) = (self.deps.store.as_ref(), self.options.terms);
+        let mut standing_by = false;
+        loop {
+            let generation = store.serving().await?;
+            let taken = self.candidate.try_take(store, generation, terms.patience).await?;
+            if let Some(office) = taken {
+                return Ok((generation, office));
+            }
+            if !standing_by {
+                tracing::info!(generation = generation.0, "another process follows, standing by");
+                standing_by = true;
+            }
+            let position = store.position(generation).await?;
+            self.component.ready();
+            self.backoff.reset();
+            self.progress.send_replace(Progress {
                 generation: generation.0,
-                next_seq: session.tail.next_seq(),
-                lag_seconds,
-                stopped_at: None,
+                next_seq: position.map_or(0, |position| position.next_seq),
+                at: position.map(|position| position.at),
+                ..Progress::default()
             });
+            tokio::time::sleep(terms.look).await;
+        }
+    }
+
+    /// Follows until another generation serves.
+    async fn session(&mut self, generation: Generation, office: Office) -> Result<(), FollowError> {
+        let mut session = Session::open(self.deps, self.options, generation, office).await?;
+        while let Some(progress) = session.round().await? {
+            self.component.ready();
+            self.backoff.reset();
+            self.progress.send_replace(progress);
+        }
+        Ok(())
+    }
+
+    async fn leave(&mut self) {
+        if let Some((generation, office)) = self.held.take() {
+            office::leave(self.deps.store.as_ref(), generation, &office).await;
+            self.progress.send_modify(|progress| progress.in_office = false);
         }
     }
 }
@@ -170,114 +243,5 @@ impl Deps {
 
     async fn origin(&self) -> Result<Name, FollowError> {
         Ok(self.ledger_key().await?.origin().clone())
-    }
-}
-
-/// Following into one generation.
-struct Session<'a> {
-    deps: &'a Deps,
-    repairer: Repairer,
-    generation: Generation,
-    office: Office,
-    checked: Instant,
-    tail: Tail,
-    /// How long the next read waits. The first one does not, so that a start at a quiet ledger
-    /// is ready at once.
-    wait: Duration,
-}
-
-enum Round {
-    /// There was no record.
-    Idle,
-    /// Records were followed, the last recorded then.
-    Followed { last: Timestamp },
-    /// Another generation serves; nothing was done.
-    Flipped,
-}
-
-impl<'a> Session<'a> {
-    async fn open(
-        deps: &'a Deps,
-        origin: Name,
-        generation: Generation,
-    ) -> Result<Self, FollowError> {
-        let position = deps.store.position(generation).await?;
-        let tail = Tail::resume(deps.audit.clone(), origin, position);
-        tail.confirm().await?;
-        tracing::info!(generation = generation.0, next_seq = tail.next_seq(), "following");
-        let repairer =
-            Repairer::new(Arc::clone(&deps.store), deps.audit.clone(), deps.ring.clone());
-        let wait = Duration::ZERO;
-        let seen = deps.store.office(generation).await?;
-        let office = deps.store.take_office(generation, seen, Uuid::new_v4()).await?;
-        let office = office.ok_or(StoreError::Fenced)?;
-        Ok(Self { deps, repairer, generation, office, checked: Instant::now(), tail, wait })
-    }
-
-    /// Follows the next records, if there are any. The position moves strictly after the writes:
-    /// whatever ends this early, the next session does the rest again.
-    async fn round(&mut self) -> Result<Round, FollowError> {
-        let wait = std::mem::replace(&mut self.wait, POLL_WAIT);
-        let records = self.tail.next(BATCH, wait).await?;
-        if self.is_flipped().await? {
-            return Ok(Round::Flipped);
-        }
-        let Some(position) = self.tail.position().filter(|_| !records.is_empty()) else {
-            self.tail.confirm().await?;
-            return Ok(Round::Idle);
-        };
-        if records.len() < BATCH {
-            tokio::time::sleep(GRACE).await;
-        }
-        let activity: Vec<_> =
-            records.iter().map(|verified| activity::of_record(&verified.record)).collect();
-        self.apply_missing(events_by_stream(records)).await?;
-        self.deps.store.write_activity(self.generation, &activity).await?;
-        self.deps.store.set_position(self.generation, &position, &self.office).await?;
-        Ok(Round::Followed { last: position.at })
-    }
-
-    async fn is_flipped(&mut self) -> Result<bool, FollowError> {
-        if self.checked.elapsed() < GENERATION_CHECK {
-            return Ok(false);
-        }
-        self.checked = Instant::now();
-        Ok(self.deps.store.serving().await? != self.generation)
-    }
-
-    /// Applies the events that their streams' cursors have not passed; only those are decrypted.
-    async fn apply_missing(&self, mut events: Vec<Record>) -> Result<(), FollowError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let patients = decode::patients(&events);
-        let cursors = self.deps.store.cursors(self.generation, &patients).await?;
-        decode::drop_applied(&mut events, &cursors);
-        if events.is_empty() {
-            return Ok(());
-        }
-        let streams = decode::changes(&self.deps.audit, &self.deps.ring, &events)
-            .await
-            .map_err(FollowError::Decode)?;
-        let mut changes = Vec::with_capacity(streams.len());
-        let mut seqs = Vec::with_capacity(streams.len());
-        for stream in streams {
-            // An event that cannot be applied stops all following. Parking its stream alone
-            // would go in this place.
-            let Decoded { change, seq } = stream?;
-            changes.push(change);
-            seqs.push(seq);
-        }
-        let results = self.deps.store.apply(self.generation, &changes).await?;
-        for erasure in changes.iter().filter(|change| change.erased.is_some()) {
-            erasure::complete(self.deps.store.as_ref(), &self.deps.ring, erasure).await?;
-        }
-        for ((change, seq), result) in changes.iter().zip(seqs).zip(results) {
-            if let Applied::Gap { at } = result {
-                let repaired = self.repairer.repair(self.generation, change.patient, at).await;
-                repaired.map_err(|source| FollowError::Repair { seq, source })?;
-            }
-        }
-        Ok(())
     }
 }

@@ -8,8 +8,9 @@ use crate::{
     documents::{Generation, Pointer},
     error::RebuildError,
     follower::Deps,
+    office,
     rebuild::{
-        Build, Pace, discard, keep_beating, leave,
+        Build, Pace, discard, leave,
         note::{Stage, note_of},
         take_office,
     },
@@ -115,7 +116,7 @@ pub async fn activate(
         biased;
         () = shutdown.cancelled() => Err(RebuildError::Interrupted),
         result = work => result,
-        () = keep_beating(store, generation, office, pace.beat) => Err(RebuildError::Interrupted),
+        fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
     };
     Ok(leave(store, generation, office, result, false, pace).await?)
 }

@@ -7,6 +7,7 @@
 //! Not a read model: whoever loses the ring loses every patient, and a key that is destroyed
 //! here takes its patient's content with it for good.
 
+mod epochs;
 pub mod kek;
 pub mod memory;
 pub mod mongo;
@@ -29,6 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::gcm;
 
+use epochs::epoch_name;
 use kek::{KEY_BYTES, Kek, KekId};
 use pool::Pool;
 use store::{KeyStore, KeyStoreError};
@@ -255,13 +257,6 @@ impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyRing(under {}, …)", self.inner.kek.id())
     }
-}
-
-/// `2026-11` of any time in that month.
-fn epoch_name(at: Timestamp) -> String {
-    let mut name = at.to_string();
-    name.truncate("YYYY-MM".len());
-    name
 }
 
 async fn bounded<T>(

@@ -31,6 +31,9 @@ pub mod erasure;
 pub mod error;
 pub mod follower;
 pub mod generations;
+pub mod metrics;
+pub mod office;
+pub mod park;
 pub mod rebuild;
 pub mod status;
 

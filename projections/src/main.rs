@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use projections::config::{Cli, Command};
 use runtime::{crypto, settings, shutdown, telemetry};
 
-/// A failure; 1 is the answer that documents differ.
+/// A failure; 1 is the answer that something is not as it was asked for.
 const FAILED: u8 = 2;
 
 #[tokio::main]
@@ -30,6 +30,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => commands::status(*args).await?,
         Command::Digest(args) => commands::digest(args).await?,
         Command::Generations(command) => commands::generations(command, shutdown).await?,
+        Command::Park(command) => return commands::park::park(command).await,
     }
     Ok(ExitCode::SUCCESS)
 }

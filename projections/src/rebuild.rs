@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     build::Build,
-    claim::{discard, keep_beating, take_office},
+    claim::{discard, take_office},
 };
 use self::{claim::Claimed, note::Stage};
 use crate::{
@@ -34,6 +34,7 @@ use crate::{
     erasure,
     error::{FollowError, RebuildError},
     follower::Deps,
+    office::{self, Terms},
     store::{ProjectionStore, StoreError},
 };
 
@@ -41,13 +42,6 @@ use crate::{
 /// before, and serves nothing where it gets no answer. A rebuild waits longer than this between
 /// letting commands write to its generation and letting that serve.
 pub const POINTER_LIFETIME: Duration = Duration::from_secs(4);
-
-/// How long the beat of an office must stand still before its holder is taken for dead, by the
-/// clock of whoever watches it.
-pub const OFFICE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often whoever is in office shows that it is alive; many times within [`OFFICE_PATIENCE`].
-pub const OFFICE_BEAT: Duration = Duration::from_secs(1);
 
 /// Records read and applied at once: larger writes gain little and hold more in memory.
 const BATCH: usize = 1_000;
@@ -110,10 +104,8 @@ pub struct Pace {
     pub joined: Duration,
     /// After a generation began to serve, until no request reads the one before.
     pub settled: Duration,
-    /// As [`OFFICE_PATIENCE`].
-    pub patience: Duration,
-    /// As [`OFFICE_BEAT`].
-    pub beat: Duration,
+    /// How the office is taken and kept.
+    pub terms: Terms,
     /// Between two looks at something that others change.
     pub look: Duration,
 }
@@ -124,8 +116,7 @@ impl Default for Pace {
             batch: BATCH,
             joined: POINTER_LIFETIME + Duration::from_secs(1),
             settled: Duration::from_secs(15),
-            patience: OFFICE_PATIENCE,
-            beat: OFFICE_BEAT,
+            terms: Terms::default(),
             look: Duration::from_millis(100),
         }
     }
@@ -192,6 +183,7 @@ pub async fn rebuild(
         prepared = prepared => prepared?,
     };
     let Claimed { generation, office, .. } = claimed;
+    let terms = options.pace.terms;
     let work = async {
         let mut build = Build::resume(deps, options, key, claimed).await?;
         build.run(options).await
@@ -200,8 +192,9 @@ pub async fn rebuild(
         biased;
         () = shutdown.cancelled() => Err(RebuildError::Interrupted),
         result = work => result,
-        () = keep_beating(deps.store.as_ref(), generation, office, options.pace.beat) =>
-            Err(RebuildError::Interrupted),
+        fenced = office::keep(deps.store.as_ref(), generation, &office, terms.beat) => {
+            Err(fenced.into())
+        }
     };
     let dropped = match &result {
         Ok(_) => options.until.is_none() && options.then == Then::Drop,

@@ -10,15 +10,16 @@ use serde::Serialize;
 use crate::{
     documents::{Generation, Office, Pointer, Position},
     error::{FollowError, RebuildError},
+    office::Terms,
     rebuild::{
-        OFFICE_BEAT, Until,
+        Until,
         note::{Stage, note_of},
     },
     store::{ProjectionStore, StoreError, Upkeep},
 };
 
-/// How long an office's beat is watched at most: a holder that is alive moves it before.
-const WATCH: Duration = OFFICE_BEAT.saturating_mul(3);
+/// Beats that a holder who is alive has moved in while it is watched.
+const BEATS: u32 = 3;
 
 /// Between two looks at the beats.
 const LOOK: Duration = Duration::from_millis(100);
@@ -210,8 +211,8 @@ async fn holders(
         .iter()
         .map(|(_, office)| if is_held(office) { Holder::Silent } else { Holder::Nobody })
         .collect();
-    let watched = Instant::now();
-    while holders.contains(&Holder::Silent) && watched.elapsed() < WATCH {
+    let (watch, watched) = (BEATS * Terms::default().beat, Instant::now());
+    while holders.contains(&Holder::Silent) && watched.elapsed() < watch {
         tokio::time::sleep(LOOK).await;
         for ((generation, seen), holder) in offices.iter().zip(&mut holders) {
             if *holder != Holder::Silent {

@@ -92,8 +92,10 @@ pub async fn run(
         clock,
     };
     let component = readiness.component("follower");
+    let keep_search_criteria = options.keep_search_criteria;
+    let following = follower::Options { keep_search_criteria, ..follower::Options::default() };
     system.spawn("follower", async move {
-        follower::follow(deps, watch::Sender::default(), stop, component).await;
+        follower::follow(deps, following, watch::Sender::default(), stop, component).await;
         Ok(())
     });
 

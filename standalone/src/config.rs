@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use audit_service::outside::OutsideArgs;
 use clap::Parser;
 use domain::ids::Name;
+use projections::follower::KEEP_SEARCH_CRITERIA;
 use runtime::store_location::StoreLocation;
 
 /// The whole of Vitalog in one process.
@@ -24,6 +25,14 @@ pub struct Options {
     /// Databases on MongoDB are called `PREFIX_ledger`, `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
+    /// Months for which search criteria can be read; then their key is destroyed. 0 keeps them.
+    #[arg(
+        long,
+        env = "VITALOG_KEEP_SEARCH_CRITERIA",
+        value_name = "MONTHS",
+        default_value_t = KEEP_SEARCH_CRITERIA
+    )]
+    pub keep_search_criteria: u32,
     /// Witnesses and anchors of the ledger.
     #[command(flatten)]
     pub outside: OutsideArgs,

@@ -253,6 +253,13 @@ impl System {
             .with_context(|| format!("projections {command} printed no JSON: {log}"))
     }
 
+    /// Lays out one more follower, which is not started yet.
+    pub fn another_follower(&mut self, name: &str) -> anyhow::Result<()> {
+        let recipe = self.follower(&self.addresses.audit_service)?;
+        self.recipes.insert(name.to_owned(), recipe);
+        Ok(())
+    }
+
     /// Waits until the follower has followed the whole ledger.
     pub async fn followed(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;

@@ -122,6 +122,13 @@ impl KeyStore for MemoryKeys {
         self.write(|state| state.epochs.entry(epoch.to_owned()).or_insert(key).clone()).await
     }
 
+    async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
+        let listed = |state: &State| {
+            state.epochs.iter().map(|(epoch, key)| (epoch.clone(), key.kid)).collect()
+        };
+        self.read(listed).await
+    }
+
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
         self.read(|state| state.keys.values().chain(state.epochs.values()).next().cloned()).await
     }

@@ -120,6 +120,17 @@ impl KeyStore for MongoKeys {
         Err(KeyStoreError::TimedOut)
     }
 
+    async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
+        let found = self.epochs.find(doc! {});
+        collect(found.await, |document| {
+            let epoch = document.get_str("_id").ok();
+            epoch
+                .and_then(|epoch| Some((epoch.to_owned(), parse(document, "kid")?.kid)))
+                .ok_or(KeyStoreError::Malformed(EPOCHS))
+        })
+        .await
+    }
+
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
         let unavailable = KeyStoreError::unavailable;
         if let Some(document) = self.data_keys.find_one(doc! {}).await.map_err(unavailable)? {
@@ -151,10 +162,10 @@ fn parse(document: &Document, kid: &str) -> Option<WrappedKey> {
     })
 }
 
-async fn collect(
+async fn collect<T>(
     found: Result<Cursor<Document>, Error>,
-    parse: fn(&Document) -> Result<WrappedKey, KeyStoreError>,
-) -> Result<Vec<WrappedKey>, KeyStoreError> {
+    parse: fn(&Document) -> Result<T, KeyStoreError>,
+) -> Result<Vec<T>, KeyStoreError> {
     let mut cursor = found.map_err(KeyStoreError::unavailable)?;
     let mut keys = Vec::new();
     while let Some(document) = cursor.try_next().await.map_err(KeyStoreError::unavailable)? {

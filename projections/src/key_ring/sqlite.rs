@@ -187,6 +187,18 @@ impl KeyStore for SqliteKeys {
         parse(row)
     }
 
+    async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
+        let rows: Vec<(String, String)> = self
+            .run(|connection| {
+                let mut select = connection.prepare_cached("SELECT epoch, kid FROM epochs")?;
+                let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.collect()
+            })
+            .await?;
+        let parsed = rows.into_iter().map(|(epoch, kid)| Some((epoch, kid.parse().ok()?)));
+        parsed.collect::<Option<_>>().ok_or(KeyStoreError::Malformed("epochs"))
+    }
+
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
         let row = self
             .run(|connection| {

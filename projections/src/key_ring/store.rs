@@ -29,6 +29,9 @@ pub trait KeyStore: Send + Sync + 'static {
     /// epoch's key: all callers get the same, whoever came first.
     async fn claim_epoch(&self, epoch: &str, key: WrappedKey) -> Result<WrappedKey, KeyStoreError>;
 
+    /// The epochs that have a key, in any order, and their keys' ids. One a month, so never many.
+    async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError>;
+
     /// Any key, data or epoch; `None` where there is none.
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError>;
 

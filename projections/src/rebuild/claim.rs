@@ -1,6 +1,6 @@
 //! Which generation to build, and being the only one who builds it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -76,12 +76,12 @@ pub(crate) async fn take_office(
     let mut waiting = expected || is_held(seen);
     let mut now = seen;
     while waiting {
-        tokio::time::sleep(pace.look).await;
+        tokio::time::sleep(pace.terms.look).await;
         now = store.office(generation).await?;
         if now != seen && is_held(now) {
             return Err(busy);
         }
-        waiting = now == seen && watched.elapsed() < pace.patience;
+        waiting = now == seen && watched.elapsed() < pace.terms.patience;
     }
     let holder = Uuid::new_v4();
     let taken =
@@ -92,26 +92,6 @@ pub(crate) async fn take_office(
     // Perhaps by an earlier try whose answer was lost.
     let now = store.office(generation).await?;
     now.filter(|office| office.holder == Some(holder)).ok_or(busy)
-}
-
-/// Shows again and again that the holder is alive. Ends never: that another has taken office is
-/// found by the next write that the office guards, where it matters.
-pub(crate) async fn keep_beating(
-    store: &dyn Upkeep,
-    generation: Generation,
-    office: Office,
-    every: Duration,
-) {
-    loop {
-        tokio::time::sleep(every).await;
-        match store.beat(generation, &office).await {
-            Ok(()) => {}
-            Err(StoreError::Fenced) => return std::future::pending().await,
-            Err(error) => {
-                tracing::debug!(generation = generation.0, %error, "a beat was not written");
-            }
-        }
-    }
 }
 
 /// Drops a generation that does not serve, first out of the reach of commands.

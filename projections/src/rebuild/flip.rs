@@ -71,22 +71,16 @@ impl Build<'_> {
     pub(crate) async fn settle(&mut self, before: Generation) -> Result<Digest, RebuildError> {
         let Deps { store, .. } = self.deps;
         let (generation, pause) = (self.generation, self.pace.settled);
-        let settled = || async {
+        let settled = async {
             tokio::time::sleep(pause).await;
             persist("letting commands leave the old generation", || store.settle(before)).await?;
             let reading = || digest(store.as_ref(), generation);
             Ok(persist("reading for the digest", reading).await?)
         };
-        let digest = match self.following(settled()).await {
-            // A follower did not wait until this office is left; it brings what comes.
-            Err(error) if error.is_fenced() => settled().await?,
-            digest => digest?,
-        };
+        let digest = self.following(settled).await?;
         self.note.stage = Stage::Served;
-        match self.save().await {
-            Err(error) if !error.is_fenced() => Err(error),
-            _ => Ok(digest),
-        }
+        self.save().await?;
+        Ok(digest)
     }
 }
 

@@ -16,11 +16,17 @@ use projections::{
     digest::{Digest, digest},
     documents::{ActivityFilter, Generation, PatientState},
     error::RebuildError,
-    follower::{self, Deps, Progress},
+    follower::{self, Deps, Options, Progress},
     history,
-    key_ring::{DataKey, KeyRing, kek::Kek, memory::MemoryKeys},
-    rebuild::{Options, Pace, Summary, rebuild},
-    store::{Generations, ProjectionStore, ReadModels, memory::MemoryStore},
+    key_ring::{
+        DataKey, KeyRing,
+        kek::{Kek, WrappedKey},
+        memory::MemoryKeys,
+        store::KeyStore,
+    },
+    office::Terms,
+    rebuild::{self, Pace, Summary, rebuild},
+    store::{Generations, ProjectionStore, ReadModels, hooked::Hooked, memory::MemoryStore},
 };
 use runtime::health::{Component, Readiness};
 use serde_json::json;
@@ -29,20 +35,24 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::ledger::FakeLedger;
+use crate::{ledger::FakeLedger, process::Process};
 
 /// Long enough for a slow machine, short enough to end a test that hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Fixture {
     pub(crate) ledger: FakeLedger,
     pub(crate) store: MemoryStore,
+    /// What the ring keeps its keys in.
+    pub(crate) keys: Arc<MemoryKeys>,
     pub(crate) ring: KeyRing,
 }
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
-        Self { ledger: FakeLedger::start().await, store: MemoryStore::default(), ring: ring() }
+        let keys = Arc::new(MemoryKeys::default());
+        let ring = ring_over(keys.clone(), KEK);
+        Self { ledger: FakeLedger::start().await, store: MemoryStore::default(), keys, ring }
     }
 
     pub(crate) fn deps(&self) -> Deps {
@@ -90,7 +100,10 @@ impl Fixture {
         follow(self.deps())
     }
 
-    pub(crate) async fn rebuild(&self, options: &Options) -> Result<Summary, RebuildError> {
+    pub(crate) async fn rebuild(
+        &self,
+        options: &rebuild::Options,
+    ) -> Result<Summary, RebuildError> {
         rebuild(&self.deps(), options, &CancellationToken::new()).await
     }
 
@@ -105,6 +118,30 @@ impl Fixture {
 
     pub(crate) async fn digest(&self, generation: Generation) -> Digest {
         digest(&self.store, generation).await.unwrap()
+    }
+
+    /// Follows from a process of its own, which may be frozen.
+    pub(crate) fn follow_as(&self, process: &Arc<Hooked<Process>>) -> Following {
+        let ring = ring_over(self.keys.clone(), KEK);
+        follow(Deps { store: process.clone(), ring, ..self.deps() })
+    }
+
+    /// A process that has this fixture's store.
+    pub(crate) fn process(&self) -> Arc<Hooked<Process>> {
+        Arc::new(Hooked::new(Arc::new(self.store.clone()), Process::default()))
+    }
+
+    /// Loses a patient's data key; what is returned brings it back with
+    /// [`Fixture::restore_key`].
+    pub(crate) async fn lose_key(&self, somebody: &Somebody<'_>) -> Vec<WrappedKey> {
+        let kid = somebody.key.kid();
+        let backup = self.keys.get(&[kid]).await.unwrap();
+        self.ring.destroy(kid).await.unwrap();
+        backup
+    }
+
+    pub(crate) async fn restore_key(&self, backup: &[WrappedKey]) {
+        self.keys.insert_batch(backup).await.unwrap();
     }
 
     pub(crate) async fn serving(&self) -> Generation {
@@ -145,31 +182,52 @@ fn tests_of(state: &Patient, patient: PatientId) -> Vec<(TestId, Option<TestCont
     state.test_views(patient).into_iter().map(|view| (view.id, Some(view.content))).collect()
 }
 
+/// Offices change hands quickly.
+pub(crate) fn options() -> Options {
+    let terms = Terms {
+        look: Duration::from_millis(20),
+        patience: Duration::from_secs(1),
+        beat: Duration::from_millis(50),
+    };
+    Options { terms, ..Options::default() }
+}
+
 pub(crate) fn follow(deps: Deps) -> Following {
+    follow_with(deps, options())
+}
+
+pub(crate) fn follow_with(deps: Deps, options: Options) -> Following {
     let component = Readiness::default().component("follower");
     let shutdown = CancellationToken::new();
     let (sender, progress) = watch::channel(Progress::default());
-    let following = follower::follow(deps, sender, shutdown.clone(), component.clone());
+    let following = follower::follow(deps, options, sender, shutdown.clone(), component.clone());
     Following { progress, shutdown, component, task: tokio::spawn(following) }
 }
 
 /// A rebuild that waits for nobody for long. Its holder is taken for dead after many beats, so
 /// that a busy machine delays no living one for so long.
-pub(crate) fn options() -> Options {
+pub(crate) fn building() -> rebuild::Options {
     let millis = Duration::from_millis;
     let pace = Pace {
         joined: millis(20),
         settled: millis(20),
-        patience: millis(500),
-        beat: millis(10),
+        terms: Terms { look: millis(10), patience: millis(500), beat: millis(10) },
         look: millis(10),
         ..Pace::default()
     };
-    Options { pace, ..Options::default() }
+    rebuild::Options { pace, ..rebuild::Options::default() }
 }
 
+/// Every byte of the key-encryption key that tests use.
+pub(crate) const KEK: u8 = 7;
+
 pub(crate) fn ring() -> KeyRing {
-    KeyRing::new(Arc::new(MemoryKeys::default()), Kek::new(Zeroizing::new([7; 32])))
+    ring_over(Arc::default(), KEK)
+}
+
+/// As another process opens it: nothing of the keys is in memory.
+pub(crate) fn ring_over(keys: Arc<MemoryKeys>, kek: u8) -> KeyRing {
+    KeyRing::new(keys, Kek::new(Zeroizing::new([kek; 32])))
 }
 
 /// A patient to whom things happen in the ledger alone.
@@ -229,12 +287,45 @@ pub(crate) struct Following {
 impl Following {
     /// Waits until it is at a position of a generation.
     pub(crate) async fn reaches(&mut self, generation: Generation, next_seq: u64) {
-        let there = |progress: &Progress| {
-            progress.generation == generation.0 && progress.next_seq >= next_seq
-        };
-        let reached = self.progress.wait_for(there);
-        tokio::time::timeout(PATIENCE, reached).await.expect("it gets there").unwrap();
-        assert!(self.component.is_ready());
+        self.shows(|progress| {
+            progress.generation == generation.0
+                && progress.in_office
+                && progress.next_seq >= next_seq
+        })
+        .await;
+    }
+
+    /// Waits until it stands by, which is as ready as following.
+    pub(crate) async fn stands_by(&mut self) {
+        self.shows(|progress| progress.generation > 0 && !progress.in_office).await;
+    }
+
+    /// Waits until it has parked so many streams, and no more or fewer.
+    pub(crate) async fn parks(&mut self, streams: u64) {
+        self.shows(|progress| progress.in_office && progress.parked == streams).await;
+    }
+
+    /// Waits until its progress is like that.
+    #[track_caller]
+    pub(crate) fn shows(
+        &mut self,
+        like_that: impl FnMut(&Progress) -> bool,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let reached = tokio::time::timeout(PATIENCE, self.progress.wait_for(like_that)).await;
+            assert!(reached.is_ok_and(|shown| shown.is_ok()), "it never gets there, from {caller}");
+            assert!(self.component.is_ready(), "from {caller}");
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Ends it as kill -9 does: nothing is left behind in good order.
+    pub(crate) fn kill(&self) {
+        self.task.abort();
     }
 
     /// Waits until it has stopped for good, and says where.

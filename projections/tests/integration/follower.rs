@@ -1,5 +1,11 @@
 //! The follower brings what is missing, and stops rather than skip.
 
+mod erasures;
+mod keys;
+mod office;
+mod parking;
+mod stale;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -177,19 +183,6 @@ async fn a_ledger_whose_end_was_rewritten_stops_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_decrypted_stops_it() {
-    let fixture = Fixture::new().await;
-    let (one, two) = (fixture.patient().await, fixture.patient().await);
-    one.registered("Ada");
-    let lost = two.registered("Grace");
-    one.amended("Lovelace");
-    fixture.ring.destroy(two.key.kid()).await.unwrap();
-    assert_eq!(fixture.follow().stops().await, lost.seq);
-    let generation = fixture.serving().await;
-    assert_eq!(fixture.store.position(generation).await.unwrap(), None);
-}
-
-#[tokio::test]
 async fn a_key_that_an_erasure_destroyed_is_excused_by_it() {
     let fixture = Fixture::new().await;
     let patient = fixture.patient().await;
@@ -222,6 +215,34 @@ async fn a_gap_below_its_position_is_repaired_from_the_ledger() {
     following.reaches(generation, 2).await;
     fixture.is_live(generation, patient.id).await;
     following.end().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_makes_no_repair_fall_short() {
+    for (size, times) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let fixture = Fixture::new().await;
+        let generation = fixture.serving().await;
+        let patient = fixture.patient().await;
+        patient.registered("Ada");
+        patient.amended("Byron");
+        let mut following = fixture.follow();
+        following.reaches(generation, 2).await;
+        following.end().await;
+        // Its documents are lost, and what is served of the stream is older than the record that
+        // shows it.
+        let missing = fixture.store.create().await.unwrap();
+        let position = fixture.store.position(generation).await.unwrap().unwrap();
+        let office = fixture.store.take_office(missing, None, Uuid::new_v4()).await.unwrap();
+        fixture.store.set_position(missing, &position, &office.unwrap()).await.unwrap();
+        fixture.store.activate(missing).await.unwrap();
+        patient.amended("Lovelace");
+        fixture.ledger.streams_are_behind(size, times);
+        let mut following = fixture.follow();
+        following.reaches(missing, 3).await;
+        following.parks(0).await;
+        fixture.is_live(missing, patient.id).await;
+        following.end().await;
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, options},
+    fixture::{Fixture, building},
     hooks::Watch,
     spy::Spy,
 };
@@ -31,18 +31,18 @@ async fn activated(
     now: bool,
 ) -> Result<Activated, GenerationError> {
     let shutdown = CancellationToken::new();
-    activate(&fixture.deps(), generation, now, &options().pace, &shutdown).await
+    activate(&fixture.deps(), generation, now, &building().pace, &shutdown).await
 }
 
 async fn dropped(fixture: &Fixture, generation: Generation) -> Result<(), GenerationError> {
-    drop(&fixture.store, generation, &options().pace).await
+    drop(&fixture.store, generation, &building().pace).await
 }
 
 /// Two generations, the second of which serves and is further on by what comes after it was made.
 async fn two(fixture: &Fixture) -> [PatientId; 3] {
     fixture.history().await;
     fixture.live().await;
-    fixture.rebuild(&options()).await.unwrap();
+    fixture.rebuild(&building()).await.unwrap();
     let patients = fixture.history().await;
     assert_eq!(fixture.live().await, SECOND);
     patients
@@ -55,7 +55,7 @@ async fn an_older_one_is_brought_up_to_the_ledger_before_it_serves() {
     let watch = Watch::over(fixture.store.clone(), |_| ());
     let deps = Deps { store: watch.clone(), ..fixture.deps() };
     let shutdown = CancellationToken::new();
-    let activated = activate(&deps, FIRST, false, &options().pace, &shutdown).await.unwrap();
+    let activated = activate(&deps, FIRST, false, &building().pace, &shutdown).await.unwrap();
     assert_eq!(activated, Activated { serves: 1, before: 2, caught_up: 13 });
     let steps = watch.hook.of(&["join", "activate", "settle", "leave_office"]);
     let names: Vec<_> = steps.iter().map(|(name, _)| *name).collect();
@@ -67,7 +67,7 @@ async fn an_older_one_is_brought_up_to_the_ledger_before_it_serves() {
         fixture.is_live(FIRST, patient).await;
     }
     // A later rebuild does not go on with one that has served.
-    assert_eq!(fixture.rebuild(&options()).await.unwrap().generation, 3);
+    assert_eq!(fixture.rebuild(&building()).await.unwrap().generation, 3);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_stream_that_stayed_behind_is_repaired_from_the_ledger() {
     patient.registered("Ada");
     patient.amended("Lovelace");
     fixture.live().await;
-    fixture.rebuild(&options()).await.unwrap();
+    fixture.rebuild(&building()).await.unwrap();
     // A third one whose position says more than its documents do.
     let third = fixture.store.create().await.unwrap();
     let office = fixture.store.take_office(third, None, Uuid::new_v4()).await.unwrap().unwrap();
@@ -143,7 +143,7 @@ async fn one_that_is_built_is_shown_and_neither_activated_nor_dropped() {
     let shutdown = CancellationToken::new();
     let building = tokio::spawn({
         let shutdown = shutdown.clone();
-        async move { rebuild(&deps, &options(), &shutdown).await }
+        async move { rebuild(&deps, &building(), &shutdown).await }
     });
     while spy.hook.calls.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -55,6 +55,8 @@ struct Inner {
     versions: HashMap<PatientId, u64>,
     /// Requests that are answered 503 before one is answered well.
     failing: usize,
+    /// Requests of streams that are answered as if the ledger ended here.
+    streams_behind: Option<(u64, usize)>,
     signed_root: Option<Hash>,
     signs: Option<LedgerSecret>,
     /// The keys after the first, each with the smallest size that it signs.
@@ -224,6 +226,11 @@ impl FakeLedger {
         self.lock().signs = Some(secret);
     }
 
+    /// Answers the next requests of streams as a replica that is at this size.
+    pub(crate) fn streams_are_behind(&self, size: u64, times: usize) {
+        self.lock().streams_behind = Some((size, times));
+    }
+
     /// Fails the next requests.
     pub(crate) fn fail(&self, times: usize) {
         self.lock().failing = times;
@@ -302,10 +309,16 @@ async fn stream(
 ) -> Result<String, StatusCode> {
     let stream = Stream::Patient(id.parse().unwrap());
     let from = parameters["from"];
+    let behind = ledger.lock().streams_behind.take();
+    if let Some((size, times @ 2..)) = behind {
+        ledger.lock().streams_behind = Some((size, times - 1));
+    }
+    let end = behind.map_or(usize::MAX, |(size, _)| usize::try_from(size).unwrap());
     ledger.answer(|inner| {
         let lines: Vec<String> = inner
             .lines
             .iter()
+            .take(end)
             .filter(|line| {
                 let position = Record::parse(line).ok().and_then(|record| record.stream_version());
                 position.is_some_and(|(of, version)| of == stream && version >= from)

@@ -7,6 +7,7 @@ mod follower;
 mod generations;
 mod hooks;
 mod ledger;
+mod process;
 mod rebuild;
 mod rebuild_flip;
 mod rebuild_resume;

@@ -13,12 +13,12 @@ use projections::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fixture::{Fixture, of_patient, options},
+    fixture::{Fixture, building, of_patient},
     ledger::FakeLedger,
 };
 
 async fn run(fixture: &Fixture) -> Result<Summary, RebuildError> {
-    fixture.rebuild(&options()).await
+    fixture.rebuild(&building()).await
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_checkpoint_of_another_key_is_not_believed() {
     fixture.serving().await;
     let mut deps = fixture.deps();
     deps.ledger_key = Some(FakeLedger::other_key());
-    let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
+    let error = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
 }
@@ -145,7 +145,7 @@ async fn it_goes_on_across_rotations_from_whichever_key_it_was_given() {
     let now = domain::time::Timestamp::from_millis(0);
     for key in pinned.into_iter().map(Some).chain([None]) {
         let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
-        let summary = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap();
+        let summary = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap();
         assert_eq!(summary.records, 17, "{key:?}");
         let status = status::status(&fixture.store, &deps.audit, key.clone(), now).await.unwrap();
         assert_eq!((status.next_seq, status.ledger_size), (17, 17), "{key:?}");
@@ -158,7 +158,7 @@ async fn a_key_that_nobody_handed_the_ledger_to_is_not_believed_after_rotations_
     rotated(&fixture).await;
     fixture.serving().await;
     let deps = Deps { ledger_key: Some(FakeLedger::other_key()), ..fixture.deps() };
-    let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
+    let error = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
 }
@@ -184,7 +184,7 @@ async fn the_old_key_signs_nothing_that_covers_the_rotation() {
     fixture.ledger.sign_with(FakeLedger::first_secret());
     for key in [None, Some(FakeLedger::first_key()), Some(fixture.ledger.newest_key())] {
         let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
-        let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
+        let error = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, RebuildError::Checkpoint(_)), "{key:?}: {error}");
     }
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
@@ -219,7 +219,7 @@ async fn a_shutdown_leaves_nothing_behind() {
     let before = fixture.serving().await;
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    let error = rebuild(&fixture.deps(), &options(), &shutdown).await.unwrap_err();
+    let error = rebuild(&fixture.deps(), &building(), &shutdown).await.unwrap_err();
     assert!(matches!(error, RebuildError::Interrupted), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [before]);
 }

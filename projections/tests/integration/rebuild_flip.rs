@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, Somebody, options, person, test},
+    fixture::{Fixture, Somebody, building, person, test},
     hooks::Watch,
 };
 
@@ -58,7 +58,7 @@ async fn commands_are_told_before_and_leave_after() {
         _ => {}
     });
     let deps = Deps { store: watch.clone(), ..fixture.deps() };
-    let mut options = options();
+    let mut options = building();
     options.pace.joined = Duration::from_millis(120);
     options.pace.settled = Duration::from_millis(150);
     rebuild(&deps, &options, &CancellationToken::new()).await.unwrap();
@@ -161,7 +161,7 @@ async fn whichever_replica_is_asked_nothing_that_was_answered_is_missing() {
         }
     };
     let rebuilding = async {
-        let mut options = options();
+        let mut options = building();
         (options.pace.joined, options.pace.settled) = (4 * REPLICA_PERIOD, 4 * REPLICA_PERIOD);
         for generation in [2, 3] {
             let summary = fixture.rebuild(&options).await.unwrap();
@@ -173,7 +173,7 @@ async fn whichever_replica_is_asked_nothing_that_was_answered_is_missing() {
     futures::join!(writing, reading, rebuilding);
     assert!(fixture.ledger.size() > 100);
     let live = fixture.live().await;
-    let summary = fixture.rebuild(&options()).await.unwrap();
+    let summary = fixture.rebuild(&building()).await.unwrap();
     assert_eq!(summary.digest, fixture.digest(live).await.hash);
 }
 
@@ -244,7 +244,7 @@ async fn a_dry_run_names_just_the_documents_that_differ_and_changes_nothing() {
     let first = fixture.serving().await;
     let watch = Watch::over(fixture.store.clone(), |_| ());
     let deps = Deps { store: watch.clone(), ..fixture.deps() };
-    let options = Options { then: Then::Drop, ..options() };
+    let options = Options { then: Then::Drop, ..building() };
     let summary = rebuild(&deps, &options, &CancellationToken::new()).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected));
     assert!(!summary.serves);
@@ -257,7 +257,7 @@ async fn a_dry_run_of_equal_generations_names_none() {
     let fixture = Fixture::new().await;
     fixture.history().await;
     let first = fixture.live().await;
-    let summary = fixture.rebuild(&Options { then: Then::Drop, ..options() }).await.unwrap();
+    let summary = fixture.rebuild(&Options { then: Then::Drop, ..building() }).await.unwrap();
     assert_eq!(summary.differences, []);
     assert_eq!(summary.digest, fixture.digest(first).await.hash);
     assert_eq!(fixture.store.list().await.unwrap(), [first]);
@@ -276,7 +276,7 @@ async fn documents_that_are_only_ahead_do_not_differ() {
     let late = Arc::new(std::sync::Mutex::new(Vec::new()));
     fixture.ledger.tamper(|lines| late.lock().unwrap().extend(lines.pop()));
     let ledger = fixture.ledger.clone();
-    let options = Options { then: Then::Drop, ..options() };
+    let options = Options { then: Then::Drop, ..building() };
     let running = fixture.rebuild(&options);
     let later = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -292,13 +292,13 @@ async fn where_they_must_be_equal_a_difference_keeps_it_from_serving() {
     let fixture = Fixture::new().await;
     let expected = with_differences(&fixture).await;
     let first = fixture.serving().await;
-    let equal = Options { then: Then::ServeIfEqual, ..options() };
+    let equal = Options { then: Then::ServeIfEqual, ..building() };
     let summary = fixture.rebuild(&equal).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected.clone()));
     let pointer = fixture.store.pointer().await.unwrap();
     assert_eq!((summary.serves, pointer), (false, Pointer { serving: first, also: None }));
     // It is kept; whoever takes the ledger's word lets it serve.
-    let summary = fixture.rebuild(&options()).await.unwrap();
+    let summary = fixture.rebuild(&building()).await.unwrap();
     assert_eq!((summary.generation, summary.resumed_at), (2, fixture.ledger.size()));
     assert_eq!(sorted(summary.differences), sorted(expected));
     assert_eq!(fixture.serving().await, SECOND);
@@ -318,6 +318,6 @@ async fn keys_of_the_erased_that_a_backup_brought_back_are_destroyed() {
     let erasure =
         projections::erasure::find(&fixture.ledger.client(), patient.id).await.unwrap().unwrap();
     fixture.store.apply(serving, &[erasure]).await.unwrap();
-    fixture.rebuild(&options()).await.unwrap();
+    fixture.rebuild(&building()).await.unwrap();
     assert_eq!(fixture.ring.destroy_remaining(&[patient.key.kid()]).await.unwrap(), 0);
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, options},
+    fixture::{Fixture, building},
     hooks::Kill,
     ledger::FakeLedger,
     spy::Spy,
@@ -29,9 +29,9 @@ const SECOND: Generation = Generation(2);
 
 /// Batches so small that there are many, and nobody who is alive to wait for.
 fn small() -> Options {
-    let mut options = options();
+    let mut options = building();
     options.pace.batch = 2;
-    options.pace.patience = Duration::from_millis(20);
+    options.pace.terms.patience = Duration::from_millis(20);
     options
 }
 
@@ -168,12 +168,12 @@ async fn two_at_once_are_one_and_an_error() {
     let spy = Arc::new(Spy::over(fixture.store.clone(), 0));
     let deps = over(&fixture, spy.clone());
     let first =
-        tokio::spawn(async move { rebuild(&deps, &options(), &CancellationToken::new()).await });
+        tokio::spawn(async move { rebuild(&deps, &building(), &CancellationToken::new()).await });
     while spy.hook.calls.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for fresh in [false, true] {
-        let error = fixture.rebuild(&Options { fresh, ..options() }).await.unwrap_err();
+        let error = fixture.rebuild(&Options { fresh, ..building() }).await.unwrap_err();
         assert!(matches!(error, RebuildError::Busy { generation: 2 }), "{error}");
     }
     spy.hook.gate.add_permits(1_000);
@@ -188,7 +188,7 @@ async fn one_that_was_taken_for_dead_stops_when_it_wakes_up() {
     let deps = over(&fixture, spy.clone());
     // Its beats are so far apart that it looks dead.
     let mut slow = small();
-    slow.pace.beat = Duration::from_secs(1_000);
+    slow.pace.terms.beat = Duration::from_secs(1_000);
     let first = tokio::spawn(async move { rebuild(&deps, &slow, &CancellationToken::new()).await });
     while spy.hook.calls.load(Ordering::SeqCst) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;

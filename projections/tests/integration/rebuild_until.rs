@@ -10,10 +10,10 @@ use projections::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, of_patient, options};
+use crate::fixture::{Fixture, building, of_patient};
 
 async fn as_of(fixture: &Fixture, until: Until) -> Summary {
-    let mut options = Options { until: Some(until), ..options() };
+    let mut options = Options { until: Some(until), ..building() };
     // The end of the state is within a batch for some, between two for others.
     options.pace.batch = 3;
     let serving = fixture.serving().await;
@@ -37,7 +37,7 @@ async fn the_state_as_of_a_record_or_time_is_that_of_the_ledger_cut_there() {
     }
     for (seq, state) in states.into_iter().rev() {
         fixture.ledger.tamper(|lines| lines.truncate(usize::try_from(seq).unwrap() + 1));
-        let cut = fixture.rebuild(&options()).await.unwrap();
+        let cut = fixture.rebuild(&building()).await.unwrap();
         assert_eq!((state.digest, state.events), (cut.digest, cut.events), "{seq}");
         for patient in patients {
             let filter = of_patient(patient);
@@ -81,7 +81,7 @@ async fn a_state_that_was_built_already_is_not_built_again() {
     assert_eq!((second.digest, second.events), (first.digest, first.events));
     // Another state is another generation, and so is all of the ledger.
     assert_ne!(as_of(&fixture, Until::Seq(4)).await.generation, first.generation);
-    let all = fixture.rebuild(&options()).await.unwrap();
+    let all = fixture.rebuild(&building()).await.unwrap();
     assert_eq!((all.generation, all.resumed_at), (4, 0));
 }
 
@@ -93,7 +93,7 @@ async fn an_earlier_state_that_is_activated_is_brought_up_to_now() {
     for until in [Until::Seq(5), Until::Time(Timestamp::from_millis(0))] {
         let state = Generation(as_of(&fixture, until).await.generation);
         let (deps, shutdown) = (fixture.deps(), CancellationToken::new());
-        let pace = options().pace;
+        let pace = building().pace;
         generations::activate(&deps, state, false, &pace, &shutdown).await.unwrap();
         assert_eq!(fixture.serving().await, state);
         assert_eq!(fixture.digest(state).await, fixture.digest(first).await);

@@ -129,7 +129,7 @@ impl System {
         Ok((Recipe { program: "gateway", arguments, url: Some(url.clone()) }, url))
     }
 
-    fn follower(&self, audit: &str) -> anyhow::Result<Recipe> {
+    pub(super) fn follower(&self, audit: &str) -> anyhow::Result<Recipe> {
         let (listen, url) = free_address()?;
         let mut arguments = strings(&["follow", "--listen", &listen]);
         arguments.extend(self.sources(audit));

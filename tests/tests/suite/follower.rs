@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use domain::{
-    actor::{Actor, ActorKind, Outcome, Purpose},
+    actor::{Actor, ActorKind, ErasureReason, Outcome, Purpose},
     content::{PatientContent, TestContent},
     event::{Event, SCHEMA},
     ids::{Name, ObjectRef, PatientId, Stream, TestId},
@@ -14,7 +14,7 @@ use domain::{
 use projections::{
     digest::{compare, digest},
     documents::Generation,
-    follower::{self, Deps, Progress},
+    follower::{self, Deps, Options, Progress},
     key_ring::{DataKey, KeyRing},
     open::{open_key_ring, open_projection_store},
     rebuild::{Options, Pace, rebuild},
@@ -34,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod audit;
+mod parking;
+mod processes;
 
 use audit::Audit;
 
@@ -201,6 +203,7 @@ fn event_of(patient: PatientId, version: u64, key: &DataKey, event: &Event) -> P
     proposal.version = Some(version);
     proposal.object = event.test().map(ObjectRef);
     proposal.schema = Some(SCHEMA);
+    proposal.reason = (*event == Event::PatientErased).then_some(ErasureReason::ConsentWithdrawn);
     proposal.data = seal_event(key, patient, version, event).unwrap();
     proposal
 }
@@ -236,13 +239,24 @@ impl Following {
         let component = Readiness::default().component("follower");
         let shutdown = CancellationToken::new();
         let (sender, progress) = watch::channel(Progress::default());
-        let following = follower::follow(deps, sender, shutdown.clone(), component.clone());
+        let following =
+            follower::follow(deps, Options::default(), sender, shutdown.clone(), component.clone());
         Self { progress, shutdown, component, task: tokio::spawn(following) }
     }
 
     async fn reaches(&mut self, generation: Generation, next_seq: u64) {
         let there = |progress: &Progress| {
             progress.generation == generation.0 && progress.next_seq >= next_seq
+        };
+        let reached = tokio::time::timeout(PATIENCE, self.progress.wait_for(there)).await;
+        reached.expect("it gets there").unwrap();
+        assert!(self.component.is_ready());
+    }
+
+    /// Waits until it has followed so far and so many streams are parked.
+    async fn parks(&mut self, next_seq: u64, streams: u64) {
+        let there = |progress: &Progress| {
+            progress.next_seq >= next_seq && progress.in_office && progress.parked == streams
         };
         let reached = tokio::time::timeout(PATIENCE, self.progress.wait_for(there)).await;
         reached.expect("it gets there").unwrap();

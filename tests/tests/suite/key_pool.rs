@@ -36,6 +36,10 @@ impl KeyStore for SlowKeys {
         self.0.claim_epoch(epoch, key).await
     }
 
+    async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
+        self.0.epochs().await
+    }
+
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
         self.0.any().await
     }

@@ -114,8 +114,16 @@ async fn an_epoch_has_one_key(store: &Arc<dyn KeyStore>) {
     store.insert_batch(std::slice::from_ref(&data)).await.unwrap();
     let both = store.get(&[winner.kid, data.kid]).await.unwrap();
     assert_eq!(sorted(both), sorted(vec![winner.clone(), data]));
+    let listed = async || {
+        let mut listed = store.epochs().await.unwrap();
+        listed.sort_unstable();
+        listed.into_iter().map(|(epoch, _)| epoch).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, ["2026-11", "2026-12"]);
+    assert!(store.epochs().await.unwrap().contains(&("2026-11".to_owned(), winner.kid)));
     store.destroy(winner.kid).await.unwrap();
     assert_eq!(store.get(&[winner.kid]).await.unwrap(), []);
+    assert_eq!(listed().await, ["2026-12"]);
 }
 
 async fn rings_share_the_store(store: &Arc<dyn KeyStore>) {
@@ -229,6 +237,9 @@ async fn a_key_destroyed_while_it_is_read_is_not_kept() {
         }
         async fn claim_epoch(&self, e: &str, k: WrappedKey) -> Result<WrappedKey, KeyStoreError> {
             self.0.claim_epoch(e, k).await
+        }
+        async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
+            self.0.epochs().await
         }
         async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
             self.0.any().await
