@@ -109,6 +109,8 @@ pub async fn activate(
         build.join().await?;
         build.activate(serving).await?;
         build.settle(serving).await?;
+        // What was parked when it served last is perhaps whole now.
+        persist("asking for parked streams", || store.retry_parked(generation, None)).await?;
         let caught_up = build.size() - begun;
         Ok(Activated { serves: generation.0, before: serving.0, caught_up })
     };

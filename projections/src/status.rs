@@ -141,7 +141,7 @@ async fn list(
     for generation in store.list().await? {
         let position = store.position(generation).await?;
         let office = store.office(generation).await?;
-        let (state, until) = purpose(store, pointer, generation, office).await?;
+        let (state, until) = purpose(store, pointer, generation, position).await?;
         let next_seq = position.map_or(0, |position| position.next_seq);
         let lag_records = ledger_size.saturating_sub(next_seq);
         rows.push(GenerationStatus {
@@ -166,11 +166,11 @@ async fn purpose(
     store: &dyn ProjectionStore,
     pointer: Pointer,
     generation: Generation,
-    office: Option<Office>,
+    position: Option<Position>,
 ) -> Result<(GenerationState, Option<Until>), RebuildError> {
     let (unfinished, until) = match note_of(store, generation).await {
         Ok(Some(note)) => (note.stage == Stage::Building, note.until),
-        Ok(None) => (office.is_none() && generation > pointer.serving, None),
+        Ok(None) => (position.is_none() && generation > pointer.serving, None),
         // It is of no use to go on with.
         Err(RebuildError::Note { .. }) => (true, None),
         Err(error) => return Err(error),

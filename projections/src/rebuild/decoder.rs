@@ -7,6 +7,7 @@ use domain::{
     record::Record,
 };
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{
     Until,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     activity,
-    backoff::persist,
+    backoff::{Transient, persist},
     change::StreamChange,
     decode::{self, Decoded, events_by_stream},
     documents::{ActivityDoc, Generation, PatientState, Position},
@@ -116,7 +117,7 @@ impl Decoder {
         }
         let mut streams = self.changes(&events).await?;
         for (patient, (seq, at)) in behind {
-            streams.push(self.repaired(patient, seq, at).await?);
+            streams.extend(self.repaired(patient, seq, at).await?);
         }
         let (seqs, changes): (Vec<u64>, Vec<StreamChange>) =
             streams.into_iter().map(|Decoded { seq, change }| (seq, change)).unzip();
@@ -197,18 +198,28 @@ impl Decoder {
         Ok(streams.collect::<Result<Vec<_>, _>>().map_err(FollowError::from)?)
     }
 
+    /// The rest of a stream that is behind; `None` where it was parked and has to stay so.
     async fn repaired(
         &self,
         patient: PatientId,
         seq: u64,
         at: u64,
-    ) -> Result<Decoded, RebuildError> {
+    ) -> Result<Option<Decoded>, RebuildError> {
         let Deps { audit, ring, .. } = &self.deps;
         let loading = || decode::load_change(audit, ring, patient, at);
         match persist("reading a stream", loading).await {
-            Ok(change) => Ok(Decoded { change, seq }),
+            Ok(change) => Ok(Some(Decoded { change, seq })),
+            Err(error) if !error.is_transient() && self.is_parked(patient).await? => Ok(None),
             Err(source) => Err(FollowError::Repair { seq, source }.into()),
         }
+    }
+
+    async fn is_parked(&self, patient: PatientId) -> Result<bool, RebuildError> {
+        let (store, generation) = (&self.deps.store, self.rules.generation);
+        let before = patient.uuid().as_u128().checked_sub(1).map(Uuid::from_u128);
+        let looking = || store.parked(generation, before.map(PatientId::new), 1);
+        let next = persist("looking for a parked stream", looking).await?;
+        Ok(next.first().is_some_and(|parked| parked.patient == patient))
     }
 
     fn remember(&mut self, changes: &[StreamChange]) {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     fixture::{Fixture, building},
-    hooks::Watch,
+    hooks::{Kill, Watch},
     spy::Spy,
 };
 
@@ -102,6 +102,30 @@ async fn a_stream_that_stayed_behind_is_repaired_from_the_ledger() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_parked_stays_parked_and_holds_up_nothing() {
+    let fixture = Fixture::new().await;
+    let (other, lost) = (fixture.patient().await, fixture.patient().await);
+    other.registered("Ada");
+    lost.registered("Grace");
+    fixture.live().await;
+    let backup = fixture.lose_key(&lost).await;
+    lost.amended("Hopper");
+    fixture.live().await;
+    assert_eq!(fixture.store.parked(FIRST, None, 10).await.unwrap().len(), 1);
+    // The second generation is made while her key is there.
+    fixture.restore_key(&backup).await;
+    fixture.rebuild(&building()).await.unwrap();
+    fixture.lose_key(&lost).await;
+    lost.amended("Murray");
+    other.amended("Lovelace");
+    activated(&fixture, FIRST, false).await.unwrap();
+    fixture.is_live(FIRST, other.id).await;
+    let parked = fixture.store.parked(FIRST, None, 10).await.unwrap();
+    let parked: Vec<_> = parked.iter().map(|parked| (parked.patient, parked.retry)).collect();
+    assert_eq!(parked, [(lost.id, true)], "its follower tries it again");
+}
+
+#[tokio::test]
 async fn one_that_does_not_fit_the_ledger_does_not_serve() {
     let fixture = Fixture::new().await;
     two(&fixture).await;
@@ -171,20 +195,27 @@ async fn one_that_is_built_is_shown_and_neither_activated_nor_dropped() {
 async fn shown(fixture: &Fixture) -> Vec<(GenerationState, Holder)> {
     let audit = fixture.ledger.client();
     let status = status(&fixture.store, &audit, None, Timestamp::from_millis(0)).await.unwrap();
-    // The follower of these tests leaves its office to whoever comes.
-    let holder = |row: &projections::status::GenerationStatus| match row.state {
-        GenerationState::Serving => Holder::Nobody,
-        _ => row.holder,
-    };
-    status.generations.iter().map(|row| (row.state, holder(row))).collect()
+    status.generations.iter().map(|row| (row.state, row.holder)).collect()
 }
 
 #[tokio::test]
 async fn states_and_holders_are_shown() {
     let fixture = Fixture::new().await;
     two(&fixture).await;
-    assert_eq!(
-        shown(&fixture).await,
-        [(GenerationState::Kept, Holder::Silent), (GenerationState::Serving, Holder::Nobody)]
-    );
+    let kill = Kill::after(fixture.store.clone(), 10);
+    let deps = Deps { store: kill.clone(), ..fixture.deps() };
+    let (options, shutdown) = (building(), CancellationToken::new());
+    tokio::select! {
+        _ = rebuild(&deps, &options, &shutdown) => panic!("it is killed"),
+        () = kill.hook.ended.cancelled() => {}
+    }
+    let mut following = fixture.follow();
+    following.reaches(SECOND, fixture.ledger.size()).await;
+    let expected = [
+        (GenerationState::Kept, Holder::Nobody),
+        (GenerationState::Serving, Holder::Alive),
+        (GenerationState::Building, Holder::Silent),
+    ];
+    assert_eq!(shown(&fixture).await, expected);
+    following.end().await;
 }

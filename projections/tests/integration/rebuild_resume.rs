@@ -79,8 +79,8 @@ async fn leave_unfinished(fixture: &Fixture) -> Note {
 #[tokio::test]
 async fn killed_at_any_write_it_neither_skips_nor_doubles() {
     let mut resumed = 0;
-    // Each second side of a write, so before and after in turn.
-    for steps in (0..).step_by(3) {
+    // An odd number, so that it is before and after a write in turn.
+    for steps in (0..).step_by(5) {
         let fixture = Fixture::new().await;
         long_history(&fixture).await;
         let first = fixture.live().await;
@@ -102,7 +102,7 @@ async fn killed_at_any_write_it_neither_skips_nor_doubles() {
         assert_eq!(office.holder, None, "killed after {steps}");
         resumed += u32::from(summary.resumed_at > 0);
     }
-    assert!(resumed > 20, "{resumed}");
+    assert!(resumed > 10, "{resumed}");
 }
 
 #[tokio::test]
