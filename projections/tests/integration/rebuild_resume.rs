@@ -265,7 +265,10 @@ async fn an_erasure_that_comes_before_the_events_is_no_gap() {
     let fixture = Fixture::new().await;
     let (other, patient) = (fixture.patient().await, fixture.patient().await);
     other.registered("Ada");
-    other.amended("Lovelace");
+    // So many that hers are not decrypted yet when she is erased.
+    for _ in 0..30 {
+        other.amended("Lovelace");
+    }
     patient.registered("Grace");
     patient.recorded(TestId::new(Uuid::new_v4()));
     patient.amended("Hopper");
