@@ -26,9 +26,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signals();
     match command {
         Command::Follow(args) => commands::follow(*args, shutdown).await?,
-        Command::Rebuild(args) => commands::rebuild(*args, shutdown).await?,
+        Command::Rebuild(args) => return commands::rebuild(*args, shutdown).await,
         Command::Status(args) => commands::status(*args).await?,
         Command::Digest(args) => commands::digest(args).await?,
+        Command::Generations(command) => commands::generations(command, shutdown).await?,
         Command::Park(command) => return commands::park::park(command).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,9 @@ use domain::{
 use projections::{
     applier::Applier,
     change::StreamChange,
+    digest::{Digest, digest},
     documents::{ActivityFilter, Generation, PatientState},
+    error::RebuildError,
     follower::{self, Deps, Options, Progress},
     history,
     key_ring::{
@@ -23,6 +25,7 @@ use projections::{
         store::KeyStore,
     },
     office::Terms,
+    rebuild::{self, Pace, Summary, rebuild},
     store::{Generations, ProjectionStore, ReadModels, hooked::Hooked, memory::MemoryStore},
 };
 use runtime::health::{Component, Readiness};
@@ -95,6 +98,26 @@ impl Fixture {
 
     pub(crate) fn follow(&self) -> Following {
         follow(self.deps())
+    }
+
+    pub(crate) async fn rebuild(
+        &self,
+        options: &rebuild::Options,
+    ) -> Result<Summary, RebuildError> {
+        rebuild(&self.deps(), options, &CancellationToken::new()).await
+    }
+
+    /// Follows all of the ledger into the serving generation.
+    pub(crate) async fn live(&self) -> Generation {
+        let generation = self.serving().await;
+        let mut following = self.follow();
+        following.reaches(generation, self.ledger.size()).await;
+        following.end().await;
+        generation
+    }
+
+    pub(crate) async fn digest(&self, generation: Generation) -> Digest {
+        digest(&self.store, generation).await.unwrap()
     }
 
     /// Follows from a process of its own, which may be frozen.
@@ -179,6 +202,20 @@ pub(crate) fn follow_with(deps: Deps, options: Options) -> Following {
     let (sender, progress) = watch::channel(Progress::default());
     let following = follower::follow(deps, options, sender, shutdown.clone(), component.clone());
     Following { progress, shutdown, component, task: tokio::spawn(following) }
+}
+
+/// A rebuild that waits for nobody for long. Its holder is taken for dead after many beats, so
+/// that a busy machine delays no living one for so long.
+pub(crate) fn building() -> rebuild::Options {
+    let millis = Duration::from_millis;
+    let pace = Pace {
+        joined: millis(20),
+        settled: millis(20),
+        terms: Terms { look: millis(10), patience: millis(500), beat: millis(10) },
+        look: millis(10),
+        ..Pace::default()
+    };
+    rebuild::Options { pace, ..rebuild::Options::default() }
 }
 
 /// Every byte of the key-encryption key that tests use.

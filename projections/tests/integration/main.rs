@@ -4,10 +4,15 @@
 mod applier;
 mod fixture;
 mod follower;
+mod generations;
 mod golden;
 mod history;
+mod hooks;
 mod ledger;
 mod process;
 mod rebuild;
+mod rebuild_flip;
+mod rebuild_resume;
+mod rebuild_until;
 mod spy;
 mod tail;

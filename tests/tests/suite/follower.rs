@@ -15,9 +15,10 @@ use projections::{
     digest::{compare, digest},
     documents::Generation,
     follower::{self, Deps, Options, Progress},
+    generations::activate,
     key_ring::{DataKey, KeyRing},
     open::{open_key_ring, open_projection_store},
-    rebuild::rebuild,
+    rebuild::{self, Pace, Until, rebuild},
     sealing::seal_event,
     status::status,
     store::ProjectionStore,
@@ -77,7 +78,7 @@ async fn follow_and_rebuild(folder: &Path, location: &StoreLocation) {
     assert_eq!((live.patients, live.tests), (PATIENTS as u64, PATIENTS as u64));
 
     // A rebuild beside the running follower, which goes over to it.
-    let summary = rebuild(&deps, &CancellationToken::new()).await.unwrap();
+    let summary = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap();
     let second = Generation(summary.generation);
     assert_eq!((store.serving().await.unwrap(), summary.records), (second, size));
     assert_eq!(summary.digest, live.hash);
@@ -87,7 +88,8 @@ async fn follow_and_rebuild(folder: &Path, location: &StoreLocation) {
     let status = status(store.as_ref(), &deps.audit, None, Timestamp::from_millis(0)).await;
     let status = status.unwrap();
     assert_eq!((status.ledger_size, status.lag_records), (size, 0));
-    assert_eq!(status.generations, [first.0, second.0]);
+    let generations: Vec<u32> = status.generations.iter().map(|it| it.generation).collect();
+    assert_eq!(generations, [first.0, second.0]);
     following.end().await;
 
     // Another process that opens the stores anew begins where that one ended.
@@ -95,13 +97,41 @@ async fn follow_and_rebuild(folder: &Path, location: &StoreLocation) {
     let mut following = Following::start(Deps { store: store.clone(), ..deps.clone() });
     following.reaches(second, size).await;
     following.end().await;
+    check_rollback(&deps, first, second).await;
     check_equal(&deps, store.as_ref(), second).await;
     mongod_is_left_clean(location, &prefix).await;
 }
 
+/// Nobody but the follower reads the pointer here.
+fn building() -> rebuild::Options {
+    let pause = Duration::from_millis(100);
+    let pace = Pace { joined: pause, settled: pause, ..Pace::default() };
+    rebuild::Options { pace, ..rebuild::Options::default() }
+}
+
+/// Back to a generation that has not served for a while, from one that shows an earlier state,
+/// which is brought up to now by that.
+async fn check_rollback(deps: &Deps, first: Generation, serving: Generation) {
+    let (store, shutdown) = (deps.store.as_ref(), CancellationToken::new());
+    let until = rebuild::Options { until: Some(Until::Seq(100)), ..building() };
+    let earlier = rebuild(deps, &until, &shutdown).await.unwrap();
+    assert_eq!((earlier.serves, store.serving().await.unwrap()), (false, serving));
+    let now = digest(store, serving).await.unwrap();
+    assert!(earlier.digest != now.hash && earlier.patients < now.patients);
+    for generation in [Generation(earlier.generation), first] {
+        let before = store.serving().await.unwrap();
+        let pace = building().pace;
+        let activated = activate(deps, generation, false, &pace, &shutdown).await.unwrap();
+        assert_eq!((activated.serves, activated.before), (generation.0, before.0));
+        // The first one was followed until its follower saw that it does not serve.
+        assert!(activated.caught_up > 0 || generation == first);
+        assert_eq!(digest(store, generation).await.unwrap(), now);
+    }
+}
+
 /// A generation that was followed equals one rebuilt from the same ledger.
 async fn check_equal(deps: &Deps, store: &dyn ProjectionStore, followed: Generation) {
-    let summary = rebuild(deps, &CancellationToken::new()).await.unwrap();
+    let summary = rebuild(deps, &building(), &CancellationToken::new()).await.unwrap();
     let differences = compare(store, followed, Generation(summary.generation)).await.unwrap();
     assert!(differences.is_empty(), "{differences:?}");
 }
@@ -149,7 +179,7 @@ async fn a_store_that_was_tampered_with_under_a_running_ledger_stops_the_followe
     let stopped_at = Following::start(deps.clone()).stops().await;
     // The changed line still reads as a record, so the link after it is the broken one.
     assert_eq!(stopped_at, tampered + 1);
-    assert!(rebuild(&deps, &CancellationToken::new()).await.is_err());
+    assert!(rebuild(&deps, &building(), &CancellationToken::new()).await.is_err());
     assert_eq!(deps.store.list().await.unwrap(), [Generation(1)]);
 }
 
