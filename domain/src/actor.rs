@@ -3,8 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::ids::Name;
+use crate::{
+    ids::Name,
+    validation::{Fields, Invalid, valid_or},
+};
 
 /// Who caused a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,6 +96,16 @@ closed_list!(
         RegisteredInError = "registeredInError",
     }
 );
+
+impl ErasureReason {
+    /// Reads the body of `POST /patient/{id}/erase`.
+    pub fn from_body(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        let mut fields = Fields::new(body, "");
+        let wording = UnknownErasureReason.to_string();
+        let reason = fields.required_parsed("reason", &wording, |text| text.parse().ok());
+        valid_or(reason, fields.finish())
+    }
+}
 
 closed_list!(
     /// Why data was touched: codes of HL7 v3 value set `PurposeOfUse`.

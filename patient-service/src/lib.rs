@@ -23,6 +23,7 @@ mod sent;
 
 mod command_id;
 mod commands;
+mod erase;
 mod loading;
 mod replay;
 mod streams;

@@ -43,6 +43,7 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .route("/patient", post(register))
         .route("/patient/search", post(search))
         .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
+        .route("/patient/{id}/erase", post(erase_patient))
         .route("/patient/{id}/tests", post(record_test).get(list_tests))
         .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
         .fallback(fallback_404)
@@ -92,6 +93,15 @@ async fn remove_patient(
     sent: Sent,
 ) -> Result {
     commands::run(app, Action::RemovePatient(ids.patient()?), requester, sent).await
+}
+
+async fn erase_patient(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
+    commands::run(app, Action::ErasePatient(ids.patient()?), requester, sent).await
 }
 
 async fn record_test(
