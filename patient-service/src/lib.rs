@@ -35,6 +35,7 @@ mod answer;
 mod error;
 
 pub mod config;
+pub mod keys;
 
 pub use service::{Deps, Door, RunError, run, run_once_connected};
 pub use state::Clock;

@@ -8,6 +8,7 @@ mod samples;
 mod audit_faults;
 mod conflicts;
 mod erasure;
+mod erasure_races;
 mod idempotency;
 mod privacy;
 mod records;

@@ -273,11 +273,11 @@ async fn a_wrong_key_encryption_key_is_found_at_start() {
     memory.insert_batch(&[wrapped()]).await.unwrap();
     KeyRing::new(memory.clone(), kek()).check().await.unwrap();
     let error = KeyRing::new(memory, other_kek()).check().await.unwrap_err();
-    let KeyRingError::WrongKek { needed, given } = error else { panic!("{error}") };
+    let KeyRingError::WrongKek { needed, ref given } = error else { panic!("{error}") };
     assert_eq!(needed, kek().id());
-    assert_eq!(given, other_kek().id());
+    assert_eq!(*given, [other_kek().id()]);
     let text = error.to_string();
-    assert!(text.contains(&needed.to_string()) && text.contains(&given.to_string()));
+    assert!(text.contains(&needed.to_string()) && text.contains(&given[0].to_string()));
 }
 
 #[tokio::test]
