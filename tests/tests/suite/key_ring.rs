@@ -1,6 +1,8 @@
 //! The key ring: one conformance suite over its stores, finding and destroying keys, epochs, and
 //! what happens with a wrong key-encryption key or a changed store.
 
+mod rotation;
+
 use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use async_trait::async_trait;
@@ -137,6 +139,7 @@ async fn rings_share_the_store(store: &Arc<dyn KeyStore>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_in_memory_conforms() {
     conforms(Arc::new(MemoryKeys::default())).await;
+    rotation::conforms(&(Arc::new(MemoryKeys::default()) as _)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +147,8 @@ async fn the_sqlite_store_conforms() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys.db");
     conforms(Arc::new(SqliteKeys::open(&path).unwrap())).await;
+    let path = directory.path().join("rotated.db");
+    rotation::conforms(&(Arc::new(SqliteKeys::open(&path).unwrap()) as _)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +156,9 @@ async fn the_mongodb_store_conforms() {
     let prefix = mongod::database("key_ring");
     let client = Client::with_uri_str(mongod::uri().await).await.unwrap();
     conforms(Arc::new(MongoKeys::new(&client, &prefix))).await;
+    mongod::drop_databases(&prefix).await;
+    let prefix = mongod::database("key_ring");
+    rotation::conforms(&(Arc::new(MongoKeys::new(&client, &prefix)) as _)).await;
     mongod::drop_databases(&prefix).await;
 }
 
