@@ -1,6 +1,7 @@
 //! The key ring: one conformance suite over its stores, finding and destroying keys, epochs, and
 //! what happens with a wrong key-encryption key or a changed store.
 
+mod processes;
 mod rotation;
 
 use std::{os::unix::fs::PermissionsExt, sync::Arc};
