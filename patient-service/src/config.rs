@@ -166,15 +166,15 @@ mod tests {
     #[test]
     fn it_serves_unless_told_to_look_after_keys() {
         let ring = ["--keys=sqlite:k", "--kek=env:NEW,env:OLD"];
+        let program = ["patient-service", "--command-key=env:C"];
         let serve = ["--audit-key=env:A", "--caller=gateway=env:B", "--store=sqlite:p"];
-        let serve = ["patient-service", "--command-key=env:C"].iter().chain(&serve).chain(&ring);
-        match Cli::try_parse_from(serve).unwrap() {
+        match Cli::try_parse_from([&program[..], &serve, &ring].concat()).unwrap() {
             Cli::Serve(settings) => assert_eq!(settings.ring.kek.len(), 2),
             Cli::Keys(_) => panic!("no subcommand"),
         }
         for command in ["status", "rotate"] {
-            let keys = ["patient-service", "keys", command].iter().chain(&ring);
-            assert!(matches!(Cli::try_parse_from(keys).unwrap(), Cli::Keys(_)));
+            let arguments = [["patient-service", "keys", command].as_slice(), &ring].concat();
+            assert!(matches!(Cli::try_parse_from(arguments).unwrap(), Cli::Keys(_)));
         }
         assert!(Cli::try_parse_from(["patient-service"]).is_err());
         assert!(Cli::try_parse_from(["patient-service", "keys"]).is_err());

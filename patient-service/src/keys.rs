@@ -28,8 +28,8 @@ pub struct KeyRingArgs {
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
-    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or REF,OTHER_REF while it is
-    /// rotated. The first wraps new keys, the others only unwrap.
+    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it
+    /// is rotated. The first wraps new keys, the others only unwrap.
     #[arg(long, env = "VITALOG_KEK", value_name = "REF", value_delimiter = ',', required = true)]
     pub kek: Vec<SecretRef>,
 }
