@@ -21,7 +21,7 @@ use crate::{
         sqlite::{OpenKeysError, SqliteKeys},
         store::{KeyStoreError, Rewrap},
     },
-    store::{ProjectionStore, StoreError, mongo::MongoStore, sqlite::SqliteStore},
+    store::{Generations, ProjectionStore, StoreError, mongo::MongoStore, sqlite::SqliteStore},
 };
 
 /// How long the driver looks for a primary; an election takes a few seconds.
@@ -76,13 +76,17 @@ pub async fn open_projection_store(
     location: &StoreLocation,
     prefix: &Name,
 ) -> Result<Arc<dyn ProjectionStore>, OpenError> {
-    let store: Arc<dyn ProjectionStore> = match location {
-        StoreLocation::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
-        _ => Arc::new(MongoStore::new(&client(location).await?, &format!("{prefix}_patients"))),
-    };
-    // The first call: it also makes the first generation.
+    // The first call of the store also makes the first generation.
+    if let StoreLocation::Sqlite(path) = location {
+        let store = SqliteStore::open(path)?;
+        store.serving().await?;
+        return Ok(Arc::new(store));
+    }
+    let store = MongoStore::new(&client(location).await?, &format!("{prefix}_patients"));
     store.serving().await?;
-    Ok(store)
+    let completing = store.clone();
+    tokio::spawn(async move { completing.complete_indexes().await });
+    Ok(Arc::new(store))
 }
 
 /// Opens the key store: `<prefix>_keys` on a MongoDB, or an embedded file.

@@ -16,6 +16,7 @@ mod books;
 mod command;
 mod failure;
 mod generations;
+mod indexes;
 mod reads;
 mod stored;
 mod upkeep;

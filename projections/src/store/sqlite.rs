@@ -14,6 +14,7 @@ mod query;
 mod reads;
 mod rows;
 mod schema;
+mod search;
 mod upkeep;
 mod workers;
 

@@ -10,6 +10,7 @@ mod former;
 mod generations;
 mod histories;
 mod interleavings;
+mod plans;
 mod search;
 mod specifics;
 mod tombstones;

@@ -1,17 +1,14 @@
 //! Making and choosing generations: one small document that is changed by compare-and-set.
 
 use async_trait::async_trait;
-use mongodb::{
-    IndexModel,
-    bson::{self, Document, doc, rawdoc},
-};
+use mongodb::bson::{self, Document, doc, rawdoc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    META, MongoStore, activity,
+    META, MongoStore,
     books::{books_id, books_of},
     command::{Statement, encode},
-    failure, patients, stored, tests, within,
+    failure, stored, within,
 };
 use crate::{
     documents::{self, Generation},
@@ -23,11 +20,6 @@ const POINTER: &str = "generations";
 
 /// Times that a new generation's number is tried for; each failure is another's success.
 const MAX_TRIES: usize = 5;
-
-/// Members that patients are searched by. With `_id` behind, equal values come in the order of
-/// the pages. Neither sparse nor partial: Cosmos DB takes no such index.
-const SEARCHED: [&str; 6] =
-    ["insuranceNumber", "lastName", "fullName", "preferredContactNumber", "firstName", "birthDay"];
 
 /// Which generations exist.
 #[derive(Serialize, Deserialize)]
@@ -63,7 +55,7 @@ impl MongoStore {
         if let Some(pointer) = self.pointer().await? {
             return Ok(pointer);
         }
-        self.make_collections(Generation(1)).await?;
+        self.make_indexes(Generation(1)).await?;
         let first = Pointer { serving: 1, highest: 1, list: vec![1], also: None };
         let insert = rawdoc! { "$setOnInsert": encode(&first)? };
         let q = rawdoc! { "_id": POINTER };
@@ -82,30 +74,9 @@ impl MongoStore {
         Ok(self.update(META, &[statement]).await?.written > 0)
     }
 
-    async fn make_collections(&self, generation: Generation) -> Result<(), StoreError> {
-        let searched = SEARCHED.map(|member| index(doc! { member: 1, "_id": 1 }));
-        let plans = [
-            (patients(generation), searched.to_vec()),
-            (tests(generation), vec![index(doc! { "patientId": 1, "first": 1 })]),
-            (
-                activity(generation),
-                vec![
-                    index(doc! { "patients": 1, "_id": -1 }),
-                    index(doc! { "actor.id": 1, "_id": -1 }),
-                    index(doc! { "at": 1, "_id": 1 }),
-                ],
-            ),
-        ];
-        for (collection, indexes) in plans {
-            let made = self.collection(&collection).create_indexes(indexes).await;
-            made.map_err(|error| failure::unavailable(&error))?;
-        }
-        Ok(())
-    }
-
     /// Drops what belongs to generations that are listed no more: to the one just dropped, and
     /// what a crash or a writer that came too late left of others.
-    async fn sweep(&self) -> Result<(), StoreError> {
+    pub(super) async fn sweep(&self) -> Result<(), StoreError> {
         let meta = self.collection(META);
         // The names first: whatever is made after that is not among them.
         let names = async {
@@ -127,10 +98,6 @@ impl MongoStore {
         };
         remove.await.map_err(|error| failure::unavailable(&error))
     }
-}
-
-fn index(keys: Document) -> IndexModel {
-    IndexModel::builder().keys(keys).build()
 }
 
 /// The generation that a collection belongs to.
@@ -165,7 +132,7 @@ impl Generations for MongoStore {
                 let highest = self.pointer_or_first().await?.highest;
                 let next = Generation(highest + 1);
                 // Before it is listed, so that a crash never leaves one without its indexes.
-                self.make_collections(next).await?;
+                self.make_indexes(next).await?;
                 let set = doc! { "$set": { "highest": next.0 }, "$push": { "list": next.0 } };
                 if self.set_pointer(doc! { "highest": highest }, set).await? {
                     self.sweep().await?;

@@ -1,8 +1,8 @@
 //! Queries with their values.
 
-use rusqlite::{Row, ToSql, params_from_iter};
+use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
-use super::{SqliteStore, of_generation, unavailable};
+use super::{SqliteStore, of_generation};
 use crate::{documents::Generation, store::StoreError};
 
 /// A value of a query.
@@ -38,6 +38,24 @@ impl Query {
         self.and(" LIMIT ?", i64::try_from(limit).unwrap_or(i64::MAX));
         self
     }
+
+    /// Reads every row.
+    pub(super) fn all<T>(
+        self,
+        connection: &Connection,
+        generation: Generation,
+        read: fn(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let failed = of_generation(generation);
+        let mut statement = connection.prepare_cached(&self.sql).map_err(&failed)?;
+        let mut rows = statement.query(params_from_iter(self.values)).map_err(&failed)?;
+        let mut documents = Vec::new();
+        // That a table is gone may show only here: the connection may remember it.
+        while let Some(row) = rows.next().map_err(&failed)? {
+            documents.push(read(row)?);
+        }
+        Ok(documents)
+    }
 }
 
 impl SqliteStore {
@@ -48,16 +66,6 @@ impl SqliteStore {
         query: Query,
         read: fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        self.read(move |connection| {
-            let prepared = connection.prepare_cached(&query.sql);
-            let mut statement = prepared.map_err(of_generation(generation))?;
-            let rows = statement.query(params_from_iter(query.values));
-            let (mut rows, mut documents) = (rows.map_err(unavailable)?, Vec::new());
-            while let Some(row) = rows.next().map_err(unavailable)? {
-                documents.push(read(row)?);
-            }
-            Ok(documents)
-        })
-        .await
+        self.read(move |connection| query.all(connection, generation, read)).await
     }
 }

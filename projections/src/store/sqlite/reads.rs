@@ -7,35 +7,15 @@ use domain::{
 };
 
 use super::{
-    SqliteStore, activity,
+    SqliteStore, activity, of_generation,
     query::Query,
     rows::{self, ACTIVE, ERASURE, PATIENT, TEST, text},
+    search,
 };
 use crate::{
     documents::{ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, TestDoc},
     store::{ReadModels, StoreError},
 };
-
-fn search_query(
-    Generation(n): Generation,
-    criteria: &SearchCriteria,
-    after: Option<PatientId>,
-) -> Query {
-    let mut query = Query::new(format!("SELECT {PATIENT} FROM patients_g{n} WHERE"));
-    query.and(" status = ?", ACTIVE);
-    query.and_if(" AND id = ?", criteria.id.map(text));
-    query.and_if(" AND first_name = ?", criteria.first_name.clone());
-    query.and_if(" AND last_name = ?", criteria.last_name.clone());
-    query.and_if(" AND full_name = ?", criteria.full_name.clone());
-    query.and_if(" AND gender = ?", criteria.gender.map(domain::content::Gender::as_str));
-    query.and_if(" AND post_code = ?", criteria.post_code.clone());
-    query.and_if(" AND insurance_number = ?", criteria.insurance_number.clone());
-    query.and_if(" AND preferred_contact_number = ?", criteria.preferred_contact_number.clone());
-    query.and_if(" AND birth_day >= ?", criteria.date_of_birth_from.map(text));
-    query.and_if(" AND birth_day <= ?", criteria.date_of_birth_to.map(text));
-    query.and_if(" AND id > ?", after.map(text));
-    query
-}
 
 #[async_trait]
 impl ReadModels for SqliteStore {
@@ -79,8 +59,13 @@ impl ReadModels for SqliteStore {
         after: Option<PatientId>,
         limit: usize,
     ) -> Result<Vec<PatientDoc>, StoreError> {
-        let query = search_query(generation, criteria, after).limit(" ORDER BY id", limit);
-        self.query(generation, query, rows::patient).await
+        let criteria = criteria.clone();
+        self.read(move |connection| {
+            search::query(connection, generation, &criteria, after, limit)
+                .map_err(of_generation(generation))?
+                .all(connection, generation, rows::patient)
+        })
+        .await
     }
 
     async fn scan_patients(

@@ -122,10 +122,13 @@ fn tables_1(Generation(n): Generation) -> String {
 }
 
 /// What a generation of format 1 has not. The sequence number is part of every index of
-/// activity: it is the row's own.
+/// activity: it is the row's own. The index of genders also is the list of all active patients.
 fn tables_2(Generation(n): Generation) -> String {
     format!(
-        "CREATE INDEX activity_g{n}_actor ON activity_g{n} (actor ->> '$.id');
+        "CREATE INDEX patients_g{n}_gender ON patients_g{n} (gender) WHERE gender IS NOT NULL;
+        CREATE INDEX patients_g{n}_post_code ON patients_g{n} (post_code)
+            WHERE post_code IS NOT NULL;
+        CREATE INDEX activity_g{n}_actor ON activity_g{n} (actor ->> '$.id');
         CREATE INDEX activity_g{n}_at ON activity_g{n} (at);
         CREATE TABLE erasures_g{n} (patient TEXT PRIMARY KEY, kid TEXT NOT NULL)
             STRICT, WITHOUT ROWID;

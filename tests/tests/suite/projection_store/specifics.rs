@@ -2,16 +2,19 @@
 
 use std::{os::unix::fs::PermissionsExt, time::Instant};
 
-use domain::search::SearchCriteria;
-use projections::store::{
-    Applied, Generations, ReadModels, StoreError, WriteModels,
-    memory::{Fault, MemoryStore},
-    mongo::{DEADLINE, MongoStore},
-    sqlite::SqliteStore,
+use domain::{search::SearchCriteria, time::first_day};
+use projections::{
+    documents::ActivityFilter,
+    store::{
+        Applied, Generations, ReadModels, StoreError, Upkeep, WriteModels,
+        memory::{Fault, MemoryStore},
+        mongo::{DEADLINE, MongoStore},
+        sqlite::SqliteStore,
+    },
 };
 
 use super::{
-    fixtures::{full_history, history, patient_id, registered, test_recorded, whole},
+    fixtures::{at, full_history, history, patient_id, registered, test_recorded, whole},
     interleavings::check_documents,
 };
 
@@ -60,6 +63,46 @@ async fn the_embedded_store_is_its_owners_alone_and_stays_over_a_restart() {
         for file in std::fs::read_dir(folder.path()).unwrap() {
             let mode = file.unwrap().metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}
+
+/// Its connections remember the tables, and find them gone only while they read.
+#[tokio::test]
+async fn readers_that_knew_a_dropped_generation_are_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("patients.db");
+    let stores = [SqliteStore::open(&path).unwrap(), SqliteStore::open(&path).unwrap()];
+    let generation = stores[0].create().await.unwrap();
+    let timed = ActivityFilter { from: Some(at(1)), ..ActivityFilter::default() };
+    let criteria =
+        SearchCriteria { date_of_birth_from: first_day("1980"), ..SearchCriteria::default() };
+    let all = async |store: &SqliteStore| {
+        [
+            store.parked(generation, None, 1).await.map(|_| ()),
+            store.erasures(generation, None, 1).await.map(|_| ()),
+            store.activity(generation, &timed, None, 1).await.map(|_| ()),
+            store.activity(generation, &ActivityFilter::default(), None, 1).await.map(|_| ()),
+            store.search(generation, &criteria, None, 1).await.map(|_| ()),
+            store.search(generation, &SearchCriteria::default(), None, 1).await.map(|_| ()),
+            store.patient(generation, patient_id(1)).await.map(|_| ()),
+            store.cursors(generation, &[patient_id(1)]).await.map(|_| ()),
+        ]
+    };
+    // Often enough that each of the readers had its turn.
+    for _ in 0..40 {
+        for store in &stores {
+            for answer in all(store).await {
+                answer.unwrap();
+            }
+        }
+    }
+    stores[0].drop_generation(generation).await.unwrap();
+    for _ in 0..40 {
+        for store in &stores {
+            for answer in all(store).await {
+                assert!(matches!(answer, Err(StoreError::Generation(2))), "{answer:?}");
+            }
         }
     }
 }
