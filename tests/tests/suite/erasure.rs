@@ -23,6 +23,8 @@ use tests::{
     samples::{a_place, id_of, patient, random_name, test},
     system::{Store, System},
 };
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// In every value that must be gone begins with this word.
 const CANARY: &str = "CANARY";
@@ -71,6 +73,7 @@ async fn walk_through(mut system: System, look: &Look) {
         assert_eq!(places_of(&stored, &key.wrapped).len(), 1);
     }
 
+    let traffic = Traffic::start(&clinic, &others);
     for (path, _) in &doomed {
         let body = json!({"reason": "consentWithdrawn"});
         clinic.post(&format!("{path}/erase"), &body).await.problem(403);
@@ -78,6 +81,7 @@ async fn walk_through(mut system: System, look: &Look) {
         assert!(erased.expect(204).body.is_empty());
     }
     gone(&system, &wrapped, look).await;
+    traffic.end().await;
     for (path, _) in &doomed {
         for path in [path.clone(), format!("{path}/tests")] {
             assert!(!clinic.get(&path).await.problem(404).to_string().contains(CANARY));
@@ -107,9 +111,40 @@ async fn walk_through(mut system: System, look: &Look) {
     gone(&system, &wrapped, look).await;
     system.clinic().get(&doomed[0].0).await.problem(404);
     for (path, content) in &others {
-        assert_eq!(system.clinic().get(path).await.expect(200).json(), *content);
+        let mut loaded = system.clinic().get(path).await.expect(200).json();
+        // The traffic wrote the same content again.
+        loaded["lastUpdated"] = content["lastUpdated"].clone();
+        assert_eq!(loaded, *content);
     }
     system.finish().await;
+}
+
+/// Reads and writes of other patients, so that a store is never idle.
+struct Traffic {
+    stop: CancellationToken,
+    clients: JoinSet<()>,
+}
+
+impl Traffic {
+    fn start(clinic: &Api, patients: &[(String, Value)]) -> Self {
+        let (stop, mut clients) = (CancellationToken::new(), JoinSet::new());
+        for (path, content) in patients.iter().take(4).cloned() {
+            let (clinic, stop) = (clinic.clone(), stop.clone());
+            clients.spawn(async move {
+                while !stop.is_cancelled() {
+                    let _ = clinic.put(&path, &content).await.expect(200);
+                    let _ = clinic.get(&format!("{path}/tests")).await.expect(200);
+                    let _ = clinic.post("/patient/search", &json!({})).await.expect(200);
+                }
+            });
+        }
+        Self { stop, clients }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.clients.join_all().await;
+    }
 }
 
 /// Nothing of the erased patients is stored, neither their content nor their keys.
