@@ -88,11 +88,16 @@ impl SqliteKeys {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Old pages would otherwise stay in the log until it is overwritten.
-    async fn truncate_log(&self) -> Result<(), KeyStoreError> {
-        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+    /// Leaves nothing in the files of what was deleted or replaced. `secure_delete` alone does not:
+    /// pages that were split keep copies of former rows in the space between their cells, and
+    /// the log keeps old pages until it is overwritten. Takes time with the size of the file.
+    async fn scrub_files(&self) -> Result<(), KeyStoreError> {
         let busy = self
-            .run(|connection| connection.query_row(truncate, [], |row| row.get::<_, bool>(0)))
+            .run(|connection| {
+                connection.execute_batch("VACUUM")?;
+                let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+                connection.query_row(truncate, [], |row| row.get::<_, bool>(0))
+            })
             .await?;
         // Another process reads the log: what was deleted is, but its bytes are still there.
         if busy { Err(KeyStoreError::TimedOut) } else { Ok(()) }
@@ -168,7 +173,7 @@ impl KeyStore for SqliteKeys {
             transaction.commit()
         })
         .await?;
-        self.truncate_log().await
+        self.scrub_files().await
     }
 
     async fn claim_epoch(&self, epoch: &str, key: WrappedKey) -> Result<WrappedKey, KeyStoreError> {

@@ -82,6 +82,6 @@ impl Rewrap for SqliteKeys {
     }
 
     async fn scrub(&self) -> Result<(), KeyStoreError> {
-        self.truncate_log().await
+        self.scrub_files().await
     }
 }
