@@ -128,7 +128,8 @@ struct Traffic {
 impl Traffic {
     fn start(clinic: &Api, patients: &[(String, Value)]) -> Self {
         let (stop, mut clients) = (CancellationToken::new(), JoinSet::new());
-        for (path, content) in patients.iter().take(4).cloned() {
+        for (path, content) in patients.iter().take(4) {
+            let (path, content) = (path.clone(), content.clone());
             let (clinic, stop) = (clinic.clone(), stop.clone());
             clients.spawn(async move {
                 while !stop.is_cancelled() {
