@@ -3,8 +3,12 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::ids::Name;
+use crate::{
+    ids::Name,
+    validation::{Fields, Invalid, valid_or},
+};
 
 /// Who caused a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,6 +97,16 @@ closed_list!(
     }
 );
 
+impl ErasureReason {
+    /// Reads the body of `POST /patient/{id}/erase`.
+    pub fn from_body(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        let mut fields = Fields::new(body, "");
+        let wording = UnknownErasureReason.to_string();
+        let reason = fields.required_parsed("reason", &wording, |text| text.parse().ok());
+        valid_or(reason, fields.finish())
+    }
+}
+
 closed_list!(
     /// Why data was touched: codes of HL7 v3 value set `PurposeOfUse`.
     Purpose, UnknownPurpose, "must be an HL7 PurposeOfUse code such as TREAT, ETREAT, HPAYMT, HOPERAT, HRESCH, PUBHLTH, PATRQT, COVERAGE, HLEGAL, HSYSADMIN" {
@@ -144,3 +158,31 @@ closed_list!(
         Failed = "failed",
     }
 );
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_erasure_needs_a_reason_of_the_list() {
+        #[track_caller]
+        fn check(body: &Value, expected: Result<ErasureReason, &str>) {
+            let read = ErasureReason::from_body(body.as_object().unwrap());
+            assert_eq!(read.map_err(|error| error.to_string()), expected.map_err(str::to_owned));
+        }
+        for reason in ErasureReason::ALL {
+            check(&json!({ "reason": reason.as_str() }), Ok(*reason));
+        }
+        check(&json!({}), Err("\"reason\" is required"));
+        check(&json!({"reason": 7}), Err("\"reason\" must be a string"));
+        let other = ErasureReason::from_body(json!({"reason": "Jane"}).as_object().unwrap());
+        let text = other.unwrap_err().to_string();
+        assert!(text.starts_with("\"reason\" must be one of [noLonger"), "{text}");
+        assert!(!text.contains("Jane"), "{text}");
+        let more = json!({"reason": "objection", "note": "x"});
+        check(&more, Err("\"note\" is not allowed"));
+    }
+}

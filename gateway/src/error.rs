@@ -77,7 +77,7 @@ impl From<Refusal> for Problem {
                     Some(Outcome::NothingStored) => {
                         "a service is not available; nothing was stored, try again with the same Idempotency-Key"
                     }
-                    Some(Outcome::Unknown) => {
+                    Some(Outcome::Unknown | Outcome::Recorded) => {
                         "a service did not answer; whether something was stored is not known, try again with the same Idempotency-Key"
                     }
                 },

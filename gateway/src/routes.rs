@@ -79,6 +79,7 @@ const fn route(method: Method, path: &'static str, access: Access, target: Targe
 
 const READ: Access = Access::Scope(Scope::PatientRead);
 const WRITE: Access = Access::Scope(Scope::PatientWrite);
+const ERASE: Access = Access::Scope(Scope::PatientErase);
 const AUDIT: Access = Access::Scope(Scope::AuditRead);
 
 const PATIENT: &str = "/patient/{id}";
@@ -96,6 +97,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT,    PATIENT,                WRITE, Target::Patients),
     route(Method::DELETE, PATIENT,                WRITE, Target::Patients),
     route(Method::GET,    HISTORY,                READ,  Target::Patients),
+    route(Method::POST,   "/patient/{id}/erase",  ERASE, Target::Patients),
     route(Method::GET,    TESTS,                  READ,  Target::Patients),
     route(Method::POST,   TESTS,                  WRITE, Target::Patients),
     route(Method::GET,    TEST,                   READ,  Target::Patients),

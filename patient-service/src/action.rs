@@ -3,6 +3,7 @@
 use std::fmt;
 
 use domain::{
+    actor::ErasureReason,
     content::{PatientContent, TestContent},
     decide::Command,
     ids::{PatientId, TestId},
@@ -22,6 +23,8 @@ pub(crate) enum Action {
     AmendPatient(PatientId),
     /// `DELETE /patient/{id}`
     RemovePatient(PatientId),
+    /// `POST /patient/{id}/erase`
+    ErasePatient(PatientId),
     /// `POST /patient/{id}/tests`
     RecordTest(PatientId),
     /// `PUT /patient/{id}/tests/{testId}`
@@ -33,7 +36,7 @@ pub(crate) enum Action {
 impl Action {
     pub(crate) fn method(&self) -> Method {
         match self {
-            Self::Register | Self::RecordTest(_) => Method::POST,
+            Self::Register | Self::ErasePatient(_) | Self::RecordTest(_) => Method::POST,
             Self::AmendPatient(_) | Self::AmendTest(..) => Method::PUT,
             Self::RemovePatient(_) | Self::RemoveTest(..) => Method::DELETE,
         }
@@ -50,6 +53,7 @@ impl Action {
             Self::Register => None,
             Self::AmendPatient(patient)
             | Self::RemovePatient(patient)
+            | Self::ErasePatient(patient)
             | Self::RecordTest(patient)
             | Self::AmendTest(patient, _)
             | Self::RemoveTest(patient, _) => Some(*patient),
@@ -76,6 +80,10 @@ impl Action {
                 if_match: None,
             },
             Self::RemovePatient(_) => Command::RemovePatient { if_match: None },
+            Self::ErasePatient(_) => {
+                ErasureReason::from_body(&parse_object(body)?)?;
+                Command::ErasePatient
+            }
             Self::RecordTest(_) => Command::RecordTest {
                 test: TestId::new(Uuid::new_v4()),
                 content: TestContent::from_create(&parse_object(body)?)?,
@@ -109,6 +117,7 @@ impl fmt::Display for Action {
             Self::AmendPatient(patient) | Self::RemovePatient(patient) => {
                 write!(f, "/patient/{patient}")
             }
+            Self::ErasePatient(patient) => write!(f, "/patient/{patient}/erase"),
             Self::RecordTest(patient) => write!(f, "/patient/{patient}/tests"),
             Self::AmendTest(patient, test) | Self::RemoveTest(patient, test) => {
                 write!(f, "/patient/{patient}/tests/{test}")

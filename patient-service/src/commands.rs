@@ -23,6 +23,7 @@ use crate::{
     action::{Action, insist},
     answer::{Answer, Projection},
     caller::Requester,
+    erase,
     error::Failure,
     loading::{Loaded, Tests},
     replay,
@@ -69,17 +70,19 @@ async fn execute(
     let apply_by = Instant::now() + APPLY_BY;
     let identity =
         app.command_key.identify(&requester.actor, &action, sent.key.as_ref(), &sent.body);
-    if sent.key.is_some() {
+    let work = Work { app: &app, generation, apply_by, action, requester, sent, identity };
+    if work.sent.key.is_some() {
         // An earlier try may be stored, so no failure from here on may say that nothing was.
         let known = app.audit.command(&identity.id).await;
         let known = known.map_err(|error| Failure::from(error).after_append(true))?;
         if let Some(line) = known {
-            let answer = replay::answer(&app, apply_by, &line, &identity).await;
-            return answer.map_err(|failure| failure.after_append(true));
+            return work.again(&line).await.map_err(|failure| failure.after_append(true));
         }
     }
-    let command = action.command(&sent.body)?;
-    let work = Work { app: &app, generation, apply_by, action, requester, sent, identity };
+    if let Action::ErasePatient(patient) = action {
+        return erase::perform(&work, patient).await;
+    }
+    let command = action.command(&work.sent.body)?;
     match action.patient() {
         None => work.perform(PatientId::new(Uuid::new_v4()), &command, Loaded::nothing()).await,
         Some(patient) => {
@@ -91,17 +94,27 @@ async fn execute(
 }
 
 /// One command on its way.
-struct Work<'a> {
-    app: &'a App,
+pub(crate) struct Work<'a> {
+    pub(crate) app: &'a App,
     generation: Generation,
-    apply_by: Instant,
+    pub(crate) apply_by: Instant,
     action: Action,
-    requester: Requester,
-    sent: Sent,
-    identity: CommandRef,
+    pub(crate) requester: Requester,
+    pub(crate) sent: Sent,
+    pub(crate) identity: CommandRef,
 }
 
 impl Work<'_> {
+    /// Answers a command that the ledger knows, by its line there.
+    async fn again(&self, line: &str) -> Result<Answer, Failure> {
+        if let Action::ErasePatient(patient) = self.action {
+            replay::own(line, &self.identity)?;
+            // Whatever is missing of it is done.
+            return erase::perform(self, patient).await;
+        }
+        replay::answer(self.app, self.apply_by, line, &self.identity).await
+    }
+
     async fn perform(
         &self,
         patient: PatientId,
@@ -228,7 +241,7 @@ impl Work<'_> {
             .map_err(|failure| failure.after_append(self.sent.key.is_some()))
     }
 
-    fn failed(&self, error: AppendError) -> Failure {
+    pub(crate) fn failed(&self, error: AppendError) -> Failure {
         match error {
             AppendError::CommandReused => Failure::CommandReused,
             AppendError::Unavailable(stored) => {

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use audit_client::{AuditClient, Options};
-use clap::Parser;
-use domain::{ids::Name, time::Timestamp};
+use clap::{ArgMatches, CommandFactory, Error, FromArgMatches, Parser, Subcommand};
+use domain::time::Timestamp;
 use projections::open::{OpenError, open_key_ring, open_projection_store, until_open};
 use runtime::{
     health::Readiness,
@@ -15,10 +15,50 @@ use runtime::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    keys::{KeyRingArgs, KeysCommand},
     service::{Deps, Door},
     state::Clock,
     upkeep::PROJECTION_STORE,
 };
+
+/// What the program does: it serves, or does what the subcommand `keys` says.
+#[derive(Debug)]
+pub enum Cli {
+    /// Serve until told to stop.
+    Serve(Box<Settings>),
+    /// Look after the key ring.
+    Keys(KeysCommand),
+}
+
+// By hand, because a derived command line cannot do without the options of serving when there is a
+// subcommand.
+impl CommandFactory for Cli {
+    fn command() -> clap::Command {
+        let keys = clap::Command::new("keys").about("Look after the key ring");
+        let keys = KeysCommand::augment_subcommands(keys).subcommand_required(true);
+        Settings::command().subcommand_negates_reqs(true).subcommand(keys)
+    }
+
+    fn command_for_update() -> clap::Command {
+        Self::command()
+    }
+}
+
+impl FromArgMatches for Cli {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        match matches.subcommand() {
+            Some((_, keys)) => KeysCommand::from_arg_matches(keys).map(Self::Keys),
+            None => Settings::from_arg_matches(matches).map(Box::new).map(Self::Serve),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Parser for Cli {}
 
 /// Patients and their tests: commands and reads, every one of them in the ledger first.
 #[derive(Debug, Parser)]
@@ -45,15 +85,9 @@ pub struct Settings {
     /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI.
     #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
     pub store: StoreLocation,
-    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
-    #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
-    pub keys: StoreLocation,
-    /// Databases on MongoDB are called `<prefix>_patients` and `<prefix>_keys`.
-    #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
-    pub database_prefix: Name,
-    /// The key-encryption key: 32 bytes, hexadecimal or base64.
-    #[arg(long, env = "VITALOG_KEK", value_name = "REF")]
-    pub kek: SecretRef,
+    /// The key ring.
+    #[command(flatten)]
+    pub ring: KeyRingArgs,
     /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64.
     #[arg(long, env = "VITALOG_COMMAND_KEY", value_name = "REF")]
     pub command_key: SecretRef,
@@ -104,10 +138,10 @@ impl Settings {
         let store = readiness.component(PROJECTION_STORE);
         let (store, ring) = tokio::try_join!(
             until_open(PROJECTION_STORE, &store, shutdown, || {
-                open_projection_store(&self.store, &self.database_prefix)
+                open_projection_store(&self.store, &self.ring.database_prefix)
             }),
             until_open("key ring", &ring, shutdown, || {
-                open_key_ring(&self.keys, &self.database_prefix, &self.kek)
+                open_key_ring(&self.ring.keys, &self.ring.database_prefix, &self.ring.kek)
             }),
         )?;
         let audit = AuditClient::start(Options::new(&self.audit_url, audit_key));
@@ -120,13 +154,30 @@ impl Settings {
 const SYSTEM_CLOCK: Clock = || Timestamp::from(chrono::Utc::now());
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Settings::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn it_serves_unless_told_to_look_after_keys() {
+        let ring = ["--keys=sqlite:k", "--kek=env:NEW,env:OLD"];
+        let program = ["patient-service", "--command-key=env:C"];
+        let serve = ["--audit-key=env:A", "--caller=gateway=env:B", "--store=sqlite:p"];
+        match Cli::try_parse_from([&program[..], &serve, &ring].concat()).unwrap() {
+            Cli::Serve(settings) => assert_eq!(settings.ring.kek.len(), 2),
+            Cli::Keys(_) => panic!("no subcommand"),
+        }
+        for command in ["status", "rotate"] {
+            let arguments = [["patient-service", "keys", command].as_slice(), &ring].concat();
+            assert!(matches!(Cli::try_parse_from(arguments).unwrap(), Cli::Keys(_)));
+        }
+        assert!(Cli::try_parse_from(["patient-service"]).is_err());
+        assert!(Cli::try_parse_from(["patient-service", "keys"]).is_err());
+        assert!(Cli::try_parse_from(["patient-service", "keys", "rotate"]).is_err());
     }
 }

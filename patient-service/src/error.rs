@@ -12,6 +12,7 @@ use domain::{
 };
 use http::{HeaderName, StatusCode};
 use projections::{
+    erasure::EraseError,
     history::{HistoryError, MAX_BYTES, MAX_EVENTS},
     key_ring::KeyRingError,
     sealing::OpenError,
@@ -86,6 +87,9 @@ pub(crate) enum Failure {
     /// The patient whose past was asked for was erased; the receipt of the attempt.
     #[error("erased")]
     PatientErased(Box<Receipt>),
+    /// The erasure is in the ledger, and not everything of the patient is gone yet.
+    #[error("the erasure is recorded and not complete yet")]
+    ErasurePending(Box<Receipt>),
     /// Other commands came first, every time.
     #[error("still in conflict")]
     StillInConflict,
@@ -147,6 +151,9 @@ pub(crate) enum Failure {
     /// A read took too long.
     #[error("timed out")]
     ReadTimedOut,
+    /// What an erasure leaves could not be written in time.
+    #[error("completing the erasure takes too long")]
+    CompletingTimedOut,
     /// A task ended without a result.
     #[error("a task panicked")]
     Panicked,
@@ -182,6 +189,15 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<EraseError> for Failure {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Keys(error) => Self::KeyRing(error),
+            EraseError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 impl Failure {
     /// Why the access could not be recorded.
     pub(crate) fn of_access(error: AppendError) -> Self {
@@ -194,7 +210,9 @@ impl Failure {
     /// The failure behind a receipt: the command is in the ledger, whatever failed after it.
     pub(crate) fn after_append(self, keyed: bool) -> Self {
         match self {
-            final_answer @ (Self::Erased | Self::CommandReused) => final_answer,
+            final_answer @ (Self::Erased | Self::CommandReused | Self::ErasurePending(_)) => {
+                final_answer
+            }
             other => {
                 tracing::warn!(error = %other, "an earlier command could not be answered");
                 Self::CommandNotAcknowledged { stored: Stored::Unknown, keyed }
@@ -301,6 +319,13 @@ fn unavailable_or_internal(failure: &Failure) -> Problem {
         Failure::StillInConflict | Failure::IdTaken | Failure::NoTurn(_) => nothing_stored(
             "other commands for this patient came first; nothing was stored, try again",
         ),
+        Failure::ErasurePending(receipt) => Problem::unavailable(
+            "the erasure is recorded, but not everything of the patient is gone yet; it is being \
+             completed, and may be asked for again to learn when it is",
+        )
+        .retry_after(RETRY_AFTER_SECONDS)
+        .outcome(Outcome::Recorded)
+        .header(AUDIT_RECEIPT, receipt_value(receipt)),
         Failure::StillChanging => {
             nothing_stored("the patient is changing too fast to be read; try again")
         }

@@ -24,6 +24,7 @@ mod sent;
 
 mod command_id;
 mod commands;
+mod erase;
 mod loading;
 mod replay;
 mod streams;
@@ -42,6 +43,7 @@ mod answer;
 mod error;
 
 pub mod config;
+pub mod keys;
 
 pub use service::{Deps, Door, RunError, run, run_once_connected};
 pub use state::Clock;

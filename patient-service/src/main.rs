@@ -1,13 +1,23 @@
 //! The patient service as a program.
 
-use anyhow::Context;
-use patient_service::{config::Settings, run_once_connected};
+use anyhow::{Context, ensure};
+use patient_service::{
+    config::{Cli, Settings},
+    keys::KeysCommand,
+    run_once_connected,
+};
 use runtime::{crypto, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let settings: Settings = settings::parse();
+    match settings::parse() {
+        Cli::Serve(settings) => serve(*settings).await,
+        Cli::Keys(command) => keys(&command).await,
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::init("patient-service");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
@@ -19,4 +29,18 @@ async fn main() -> anyhow::Result<()> {
     let readiness = door.readiness.clone();
     let connect = settings.connect(&readiness, &shutdown);
     Ok(run_once_connected(listener, door, connect, shutdown.clone()).await?)
+}
+
+/// The result goes to standard output, the progress to standard error.
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+async fn keys(command: &KeysCommand) -> anyhow::Result<()> {
+    crypto::install_tls_provider();
+    let show = |progress: &projections::key_ring::rotation::Progress| {
+        eprintln!("{} of {} keys wrapped anew", progress.rewrapped, progress.found);
+    };
+    let shown = command.run(show).await?;
+    println!("{}", serde_json::to_string(&shown)?);
+    let corrupt = shown.corrupt();
+    ensure!(corrupt == 0, "{corrupt} keys do not unwrap: they were changed in the key store");
+    Ok(())
 }

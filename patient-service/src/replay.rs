@@ -5,11 +5,12 @@
 
 use domain::{
     hash::Hash,
+    ids::{PatientId, Stream},
     patient::Lifecycle,
     record::{CommandRef, Record},
     wire::Receipt,
 };
-use projections::history;
+use projections::{erasure, history};
 use tokio::time::Instant;
 
 use crate::{answer::Answer, commands::apply, error::Failure, state::App};
@@ -21,11 +22,7 @@ pub(crate) async fn answer(
     line: &str,
     identity: &CommandRef,
 ) -> Result<Answer, Failure> {
-    let record = Record::parse(line).map_err(|_| Failure::WrongRecord)?;
-    let command = record.command.filter(|command| command.id == identity.id);
-    if command.ok_or(Failure::WrongRecord)?.digest != identity.digest {
-        return Err(Failure::CommandReused);
-    }
+    let record = own(line, identity)?;
     let (stream, version) = record.stream_version().ok_or(Failure::WrongRecord)?;
     let patient = stream.patient().ok_or(Failure::WrongRecord)?;
     // The whole stream, because an erasure further on takes this answer back.
@@ -43,7 +40,28 @@ pub(crate) async fn answer(
         .ok_or(Failure::WrongRecord)?;
     // The first try may have ended before it applied its event.
     let projection = apply(app, apply_by, patient, history.kid, &recorded).await;
+    // Nor is anything shown of a patient whose erasure was answered while this waited.
+    if erased_after(app, patient, history.state.version).await? {
+        return Err(Failure::Erased);
+    }
     Ok(Answer::of_event(patient, recorded, &receipt(line, &record), projection))
+}
+
+/// The record of the very command that the client sent, not of another under the same id.
+pub(crate) fn own(line: &str, identity: &CommandRef) -> Result<Record, Failure> {
+    let record = Record::parse(line).map_err(|_| Failure::WrongRecord)?;
+    let command = record.command.filter(|command| command.id == identity.id);
+    if command.ok_or(Failure::WrongRecord)?.digest != identity.digest {
+        return Err(Failure::CommandReused);
+    }
+    Ok(record)
+}
+
+/// Whether the ledger holds an erasure of the patient after a version of her stream.
+async fn erased_after(app: &App, patient: PatientId, version: u64) -> Result<bool, Failure> {
+    let from = version + 1;
+    let lines = app.audit.stream(Stream::Patient(patient), from).await?;
+    Ok(history::records_of(patient, from, &lines)?.iter().any(erasure::is_erasure))
 }
 
 /// As [`answer`], for the record at a position.
@@ -58,7 +76,7 @@ pub(crate) async fn answer_at(
 }
 
 /// The receipt that the record's first answer had.
-fn receipt(line: &str, record: &Record) -> Receipt {
+pub(crate) fn receipt(line: &str, record: &Record) -> Receipt {
     Receipt {
         seq: record.seq,
         hash: Hash::of_line(line),

@@ -50,6 +50,7 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .route("/patient/search", post(search))
         .route("/patient/{id}", get(read_patient).put(amend_patient).delete(remove_patient))
         .route("/patient/{id}/history", get(read_history))
+        .route("/patient/{id}/erase", post(erase_patient))
         .route("/patient/{id}/tests", post(record_test).get(list_tests))
         .route("/patient/{id}/tests/{testId}", get(read_test).put(amend_test).delete(remove_test))
         .route("/patient/{id}/activity", get(patient_activity))
@@ -112,6 +113,15 @@ async fn remove_patient(
     sent: Sent,
 ) -> Result {
     commands::run(app, Action::RemovePatient(ids.patient()?), requester, sent).await
+}
+
+async fn erase_patient(
+    State(app): State<Arc<App>>,
+    ids: Ids,
+    requester: Requester,
+    sent: Sent,
+) -> Result {
+    commands::run(app, Action::ErasePatient(ids.patient()?), requester, sent).await
 }
 
 async fn record_test(

@@ -8,12 +8,13 @@ use domain::{
     record::RecordType,
     search::{MAX_PAGE, SearchCriteria},
     strict_json::parse_object,
-    wire::Proposal,
+    wire::{Proposal, Receipt},
 };
 use http::{StatusCode, request::Parts};
 use projections::{
-    documents::{PatientDoc, PatientState},
+    documents::{Generation, PatientDoc, PatientState},
     sealing::seal_search,
+    store::StoreError,
 };
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -25,6 +26,10 @@ use crate::{
     reads::READ_TIMEOUT,
     state::App,
 };
+
+/// Searches of one request at most; every one but the last showed somebody who was removed or
+/// erased before the search was recorded.
+const MAX_SEARCHES: u32 = 4;
 
 /// Which page of the results, from the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,25 +95,86 @@ async fn search(
     criteria: &SearchCriteria,
 ) -> Result<Answer, Failure> {
     let generation = app.generation()?;
-    // One more than asked for says whether there is a next page.
-    let mut found = app.store.search(generation, criteria, page.after, page.limit + 1).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let views: Vec<PatientView> = found.into_iter().filter_map(view).collect();
+    for _ in 0..MAX_SEARCHES {
+        let found = Found::search(app, generation, page, criteria).await?;
+        let receipt = record(app, requester, criteria, &found).await?;
+        let Some(last) = found.documents.last() else {
+            return Err(Failure::NotFound(Missing::Matches, Some(Box::new(receipt))));
+        };
+        if gone_since(app, generation, &found.documents).await? {
+            continue;
+        }
+        let next = found.more.then(|| page.next(last.id));
+        let views: Vec<PatientView> = found.documents.into_iter().filter_map(view).collect();
+        let answer = Answer::json(StatusCode::OK, &receipt, &views);
+        return Ok(match next {
+            Some(next) => answer.link(&next),
+            None => answer,
+        });
+    }
+    Err(Failure::StillChanging)
+}
 
+/// A page of what was found.
+struct Found {
+    /// Active patients.
+    documents: Vec<PatientDoc>,
+    /// There is a next page.
+    more: bool,
+}
+
+impl Found {
+    async fn search(
+        app: &App,
+        generation: Generation,
+        page: Page,
+        criteria: &SearchCriteria,
+    ) -> Result<Self, StoreError> {
+        // One more than asked for says whether there is a next page.
+        let limit = page.limit + 1;
+        let mut documents = app.store.search(generation, criteria, page.after, limit).await?;
+        let more = documents.len() > page.limit;
+        documents.truncate(page.limit);
+        Ok(Self { documents, more })
+    }
+}
+
+async fn record(
+    app: &App,
+    requester: &Requester,
+    criteria: &SearchCriteria,
+    found: &Found,
+) -> Result<Receipt, Failure> {
     let key = app.ring.epoch_key((app.clock)()).await?;
-    let outcome = if views.is_empty() { Outcome::NotFound } else { Outcome::Success };
+    let subjects: Vec<_> = found.documents.iter().map(|document| document.id).collect();
+    let outcome = if subjects.is_empty() { Outcome::NotFound } else { Outcome::Success };
     let access = Proposal {
-        subjects: views.iter().map(|view| view.id).collect(),
+        subjects,
         data: Some(seal_search(&key, criteria)),
         ..requester.proposal(RecordType::PatientsSearched, outcome)
     };
-    let receipt = app.audit.append(access).await.map_err(Failure::of_access)?;
-    let Some(last) = views.last() else {
-        return Err(Failure::NotFound(Missing::Matches, Some(Box::new(receipt))));
-    };
-    let answer = Answer::json(StatusCode::OK, &receipt, &views);
-    Ok(if more { answer.link(&page.next(last.id)) } else { answer })
+    app.audit.append(access).await.map_err(Failure::of_access)
+}
+
+/// Whether a patient who was found was removed or erased before the search was in the ledger:
+/// on another replica that may be answered already, so nothing of hers is shown any more.
+async fn gone_since(
+    app: &App,
+    generation: Generation,
+    found: &[PatientDoc],
+) -> Result<bool, StoreError> {
+    let ids: Vec<PatientId> = found.iter().map(|document| document.id).collect();
+    let cursors = app.store.cursors(generation, &ids).await?;
+    for document in found {
+        if cursors.get(&document.id) == Some(&document.version) {
+            continue;
+        }
+        match app.store.patient(generation, document.id).await? {
+            Some(PatientDoc { state: PatientState::Active { .. }, .. }) => {}
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 fn view(document: PatientDoc) -> Option<PatientView> {

@@ -3,7 +3,11 @@
 use std::{io, sync::Arc};
 
 use audit_client::AuditClient;
-use projections::{key_ring::KeyRing, store::ProjectionStore};
+use projections::{
+    erasure::{EraseError, reapply_at_start},
+    key_ring::KeyRing,
+    store::ProjectionStore,
+};
 use runtime::{
     gate::Gate,
     health::Readiness,
@@ -17,7 +21,7 @@ use crate::{
     config::ConfigError,
     routes::router,
     state::{App, Clock},
-    upkeep::{self, Components},
+    upkeep::{self, Components, ERASURES},
 };
 
 /// What the service works with: opened, and shared with whoever else is in the process.
@@ -52,6 +56,9 @@ pub enum RunError {
     /// The command key is no key.
     #[error("the command key cannot be used")]
     CommandKey(#[source] SecretError),
+    /// The erasures of patients could not be brought about in a restored key ring.
+    #[error("keys of erased patients cannot be destroyed")]
+    Erasures(#[from] EraseError),
     /// Serving failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -79,12 +86,19 @@ pub async fn run_once_connected(
     let gate = Gate::default();
     // Not ready before the store has said which generation serves and the ledger has answered.
     let components = Components::of(&readiness);
+    let erasures = readiness.component(ERASURES);
     // Whatever ends this function also ends the tasks that it started.
     let ended = shutdown.child_token();
     let _guard = ended.clone().drop_guard();
-    let serving = runtime::serve::serve(listener, gate.router(readiness), shutdown);
+    let serving = runtime::serve::serve(listener, gate.router(readiness), shutdown.clone());
     let opening = async {
         if let Some(deps) = connect.await? {
+            // Before anything is read under a key that must not exist any more.
+            let store = deps.store.as_ref();
+            match reapply_at_start(store, &deps.ring, &erasures, &shutdown).await {
+                Some(reapplied) => drop(reapplied?),
+                None => return Ok(()),
+            }
             let app = Arc::new(App::new(deps).map_err(RunError::CommandKey)?);
             upkeep::start(&app, components, &ended);
             gate.open(router(app, callers));

@@ -28,6 +28,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The component of the read models, which is not ready while they are opened either.
 pub(crate) const PROJECTION_STORE: &str = "projection store";
 
+/// The component of the erasures that a restored key ring may not know of.
+pub(crate) const ERASURES: &str = "erasures";
+
 /// What this service needs, as `/readyz` names it.
 pub(crate) struct Components {
     store: Component,

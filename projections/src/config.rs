@@ -174,9 +174,10 @@ pub struct SourceArgs {
     /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
     #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
     pub keys: StoreLocation,
-    /// The key-encryption key: 32 bytes, hexadecimal or base64.
-    #[arg(long, env = "VITALOG_KEK", value_name = "REF")]
-    pub kek: SecretRef,
+    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it
+    /// is rotated. The first wraps new keys, the others only unwrap.
+    #[arg(long, env = "VITALOG_KEK", value_name = "REF", value_delimiter = ',', required = true)]
+    pub kek: Vec<SecretRef>,
 }
 
 /// How to reach the ledger.

@@ -8,6 +8,8 @@ use domain::{
     record::{Record, RecordType},
     sealed::parse_compact,
 };
+use runtime::{health::Component, retry};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Transient,
@@ -71,7 +73,7 @@ pub(crate) fn of_records(
 }
 
 /// Whether a record says that its patient was erased.
-pub(crate) fn is_erasure(record: &Record) -> bool {
+pub fn is_erasure(record: &Record) -> bool {
     record.record_type == RecordType::PatientErased
 }
 
@@ -114,4 +116,25 @@ pub async fn reapply(store: &dyn ProjectionStore, ring: &KeyRing) -> Result<usiz
         tracing::warn!(revived, "keys of erased patients were in the key ring and are destroyed");
     }
     Ok(revived)
+}
+
+/// As [`reapply`] at the start of a process, trying again while a store is away; `component` is
+/// not ready before it is done. `None` when shutdown came first.
+pub async fn reapply_at_start(
+    store: &dyn ProjectionStore,
+    ring: &KeyRing,
+    component: &Component,
+    shutdown: &CancellationToken,
+) -> Option<Result<usize, EraseError>> {
+    let done = retry::until_ready("reapplying erasures", component, shutdown, || async {
+        match reapply(store, ring).await {
+            Err(error) if error.is_transient() => Err(error),
+            answer => Ok(answer),
+        }
+    });
+    let answer = done.await?;
+    if answer.is_err() {
+        component.not_ready("cannot be reapplied");
+    }
+    Some(answer)
 }

@@ -10,12 +10,8 @@ use audit_verify::{checkpoint::CheckpointError, key_history::NotVouchedFor, keys
 use domain::{chain::ChainError, ids::PatientId};
 
 use crate::{
-    backoff::Transient,
-    erasure::EraseError,
-    history::HistoryError,
-    key_ring::{KeyRingError, store::KeyStoreError},
-    sealing::OpenError,
-    store::StoreError,
+    backoff::Transient, erasure::EraseError, history::HistoryError, key_ring::KeyRingError,
+    sealing::OpenError, store::StoreError,
 };
 
 /// Why the ledger could not be read on.
@@ -284,7 +280,7 @@ impl Transient for StoreError {
 
 impl Transient for KeyRingError {
     fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(KeyStoreError::Unavailable(_) | KeyStoreError::TimedOut))
+        matches!(self, Self::Unavailable(error) if error.is_transient())
     }
 }
 

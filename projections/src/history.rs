@@ -128,7 +128,7 @@ pub async fn read_lines(
 }
 
 /// The records of one patient's events, consecutive from a version on.
-pub(crate) fn records_of(
+pub fn records_of(
     patient: PatientId,
     from_version: u64,
     lines: &[String],

@@ -9,9 +9,11 @@
 
 mod epochs;
 pub mod kek;
+pub mod keks;
 pub mod memory;
 pub mod mongo;
 mod pool;
+pub mod rotation;
 pub mod sqlite;
 pub mod store;
 
@@ -31,7 +33,8 @@ use zeroize::Zeroizing;
 use crate::gcm;
 
 use epochs::epoch_name;
-use kek::{KEY_BYTES, Kek, KekId};
+use kek::{KEY_BYTES, KekId};
+use keks::{Keks, listed};
 use pool::Pool;
 use store::{KeyStore, KeyStoreError};
 
@@ -90,12 +93,12 @@ pub enum KeyRingError {
     #[error("the key ring is not available")]
     Unavailable(#[source] KeyStoreError),
     /// The ring was wrapped by another key-encryption key than the one given.
-    #[error("the key ring needs the key-encryption key {needed}, not {given}")]
+    #[error("the key ring needs the key-encryption key {needed}, not {}", listed(given))]
     WrongKek {
         /// The id that the stored key names.
         needed: KekId,
-        /// The id of the key at hand.
-        given: KekId,
+        /// The ids of the keys at hand.
+        given: Vec<KekId>,
     },
     /// A stored key was changed, or belongs to another key-encryption key of the same id.
     #[error("the stored data key {0} does not unwrap: it was changed in its store")]
@@ -110,7 +113,7 @@ pub struct KeyRing {
 
 struct Inner {
     store: Arc<dyn KeyStore>,
-    kek: Arc<Kek>,
+    keks: Arc<Keks>,
     cache: Cache<KeyId, DataKey>,
     /// How many keys were forgotten; see [`KeyRing::remember`].
     forgotten: Mutex<u64>,
@@ -120,13 +123,14 @@ struct Inner {
 }
 
 impl KeyRing {
-    /// A ring over a store. Nothing is read or written before it is used.
-    pub fn new(store: Arc<dyn KeyStore>, kek: Kek) -> Self {
-        let kek = Arc::new(kek);
+    /// A ring over a store, under one key-encryption key or several. Nothing is read or written
+    /// before it is used.
+    pub fn new(store: Arc<dyn KeyStore>, keks: impl Into<Keks>) -> Self {
+        let keks = Arc::new(keks.into());
         let inner = Inner {
-            pool: Pool::new(store.clone(), kek.clone()),
+            pool: Pool::new(store.clone(), keks.clone()),
             store,
-            kek,
+            keks,
             cache: Cache::builder().max_capacity(CACHE_KEYS).time_to_live(CACHE_TIME).build(),
             forgotten: Mutex::new(0),
             epoch: Mutex::new(None),
@@ -138,7 +142,7 @@ impl KeyRing {
     /// the first patient is read. An empty ring takes any.
     pub async fn check(&self) -> Result<(), KeyRingError> {
         if let Some(key) = self.ask(self.inner.store.any()).await? {
-            self.inner.kek.unwrap(&key)?;
+            self.inner.keks.unwrap(&key)?;
         }
         Ok(())
     }
@@ -175,7 +179,7 @@ impl KeyRing {
         for chunk in missing.chunks(MAX_GET) {
             let seen = *lock(&self.inner.forgotten);
             for wrapped in self.ask(self.inner.store.get(chunk)).await? {
-                let key = self.inner.kek.unwrap(&wrapped)?;
+                let key = self.inner.keks.unwrap(&wrapped)?;
                 self.remember(&key, seen);
                 found.insert(key.kid, key);
             }
@@ -226,9 +230,9 @@ impl KeyRing {
             return Ok(key.clone());
         }
         let seen = *lock(&self.inner.forgotten);
-        let candidate = self.inner.kek.wrap(&DataKey::generate());
+        let candidate = self.inner.keks.wrap(&DataKey::generate());
         let winner = self.ask(self.inner.store.claim_epoch(&epoch, candidate)).await?;
-        let key = self.inner.kek.unwrap(&winner)?;
+        let key = self.inner.keks.unwrap(&winner)?;
         if self.remember(&key, seen) {
             *lock(&self.inner.epoch) = Some((epoch, key.clone()));
         }
@@ -255,7 +259,7 @@ impl KeyRing {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyRing(under {}, …)", self.inner.kek.id())
+        write!(f, "KeyRing(under {}, …)", self.inner.keks.first())
     }
 }
 

@@ -16,10 +16,10 @@ use crate::{
     backoff::Transient,
     key_ring::{
         KeyRing, KeyRingError,
-        kek::Kek,
+        keks::Keks,
         mongo::MongoKeys,
         sqlite::{OpenKeysError, SqliteKeys},
-        store::{KeyStore, KeyStoreError},
+        store::{KeyStoreError, Rewrap},
     },
     store::{Generations, ProjectionStore, StoreError, mongo::MongoStore, sqlite::SqliteStore},
 };
@@ -62,8 +62,8 @@ pub enum OpenError {
 impl Transient for OpenError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Servers(_)
-            | Self::Keys(KeyStoreError::Unavailable(_) | KeyStoreError::TimedOut) => true,
+            Self::Servers(_) => true,
+            Self::Keys(error) => error.is_transient(),
             Self::Projections(error) => error.is_transient(),
             Self::Ring(error) => error.is_transient(),
             _ => false,
@@ -93,8 +93,8 @@ pub async fn open_projection_store(
 pub async fn open_key_store(
     location: &StoreLocation,
     prefix: &Name,
-) -> Result<Arc<dyn KeyStore>, OpenError> {
-    let store: Arc<dyn KeyStore> = match location {
+) -> Result<Arc<dyn Rewrap>, OpenError> {
+    let store: Arc<dyn Rewrap> = match location {
         StoreLocation::Sqlite(path) => Arc::new(SqliteKeys::open(path)?),
         _ => Arc::new(MongoKeys::new(&client(location).await?, prefix.as_str())),
     };
@@ -102,14 +102,15 @@ pub async fn open_key_store(
     Ok(store)
 }
 
-/// Opens the key ring and checks that the key-encryption key is the one that wrapped it.
+/// Opens the key ring and checks that one of the key-encryption keys wrapped it; the first wraps
+/// new keys.
 pub async fn open_key_ring(
     location: &StoreLocation,
     prefix: &Name,
-    kek: &SecretRef,
+    keks: &[SecretRef],
 ) -> Result<KeyRing, OpenError> {
-    let kek = Kek::new(kek.load()?.key32()?);
-    let ring = KeyRing::new(open_key_store(location, prefix).await?, kek);
+    let keks = Keks::load(keks)?;
+    let ring = KeyRing::new(open_key_store(location, prefix).await?, keks);
     ring.check().await?;
     Ok(ring)
 }

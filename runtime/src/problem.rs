@@ -25,6 +25,8 @@ pub enum Outcome {
     /// It is not known whether the command was stored: send it again with the same
     /// `Idempotency-Key` to learn it.
     Unknown,
+    /// The command is in the ledger, and what it causes is not complete yet.
+    Recorded,
 }
 
 /// An error answer. The texts must never contain what a client sent, nor internals.

@@ -10,7 +10,7 @@ use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use patient_service::Door;
 use projections::{
     follower::{self, Progress},
-    key_ring::{KeyRing, kek::Kek},
+    key_ring::{KeyRing, keks::Keks},
     metrics,
 };
 use runtime::{health::Readiness, serve::serve, service_keys::Callers};
@@ -67,7 +67,7 @@ pub async fn run(
     let mut system = System::default();
     let audit = audit_client(&data, addresses, "patient-service")?;
     let follower_audit = audit_client(&data, addresses, "projections")?;
-    let ring = KeyRing::new(stores.keys.clone(), Kek::new(data.kek()?.key32()?));
+    let ring = KeyRing::new(stores.keys.clone(), keks(&data)?);
     ring.check().await?;
 
     let stop = system.layer();
@@ -138,6 +138,12 @@ fn gateway_settings(data: &DataDir, addresses: Addresses) -> anyhow::Result<Sett
         data.subscriptions(),
         data.pepper()?,
     ))
+}
+
+/// The key-encryption key, and the one before while it is rotated.
+fn keks(data: &DataDir) -> anyhow::Result<Keks> {
+    let previous: Vec<_> = data.previous_kek()?.into_iter().collect();
+    Ok(Keks::from_secrets(&data.kek()?, &previous)?)
 }
 
 fn callers(data: &DataDir, names: &[&str]) -> anyhow::Result<Callers> {

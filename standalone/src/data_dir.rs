@@ -33,6 +33,7 @@ const SECRETS: [&str; 9] = [
 ];
 const SEAL: &str = "seal";
 const KEK: &str = "kek";
+const PREVIOUS_KEK: &str = "kek.previous";
 const COMMAND: &str = "command";
 const PEPPER: &str = "pepper";
 const LEDGER: &str = "ledger";
@@ -135,6 +136,14 @@ impl DataDir {
     /// The key-encryption key.
     pub fn kek(&self) -> Result<Secret, DataDirError> {
         self.secret(KEK)
+    }
+
+    /// The key-encryption key before, which lies beside it while keys are wrapped anew.
+    pub fn previous_kek(&self) -> Result<Option<Secret>, DataDirError> {
+        if self.secret_path(PREVIOUS_KEK).exists() {
+            return self.secret(PREVIOUS_KEK).map(Some);
+        }
+        Ok(None)
     }
 
     /// The HMAC key of command ids.

@@ -123,6 +123,11 @@ impl System {
         self.folder.path().join("data")
     }
 
+    /// Where it keeps its data.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What the names of its databases on a MongoDB begin with.
     pub fn prefix(&self) -> &str {
         &self.prefix

@@ -55,6 +55,23 @@ fn a_patient_who_is_not_there_takes_no_command() {
 }
 
 #[test]
+fn a_patient_is_erased_once_whether_she_was_removed_or_not() {
+    let erase = || Command::ErasePatient;
+    check(vec![], erase(), Err(Refusal::PatientNotFound));
+    for given in [
+        vec![registered()],
+        vec![registered(), recorded()],
+        vec![registered(), recorded(), Event::PatientRemoved],
+    ] {
+        check(given.clone(), erase(), Ok(Event::PatientErased));
+        let erased = [given, vec![Event::PatientErased]].concat();
+        check(erased.clone(), erase(), Err(Refusal::Erased));
+        let register = Command::RegisterPatient { content: patient("A") };
+        check(erased, register, Err(Refusal::IdTaken));
+    }
+}
+
+#[test]
 fn amending_replaces() {
     let amend = Command::AmendPatient { content: patient("B"), if_match: None };
     check(vec![registered()], amend, Ok(Event::PatientAmended(patient("B"))));

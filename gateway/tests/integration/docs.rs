@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use domain::actor::ErasureReason;
 use gateway::routes::{Access, ROUTES, Route};
 use gateway::subscriptions::Scope;
 use http::Method;
@@ -71,6 +72,13 @@ async fn the_document_says_who_may_and_what_can_go_wrong() {
             assert!(response.is_string(), "{route:?} {status}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_document_lists_the_reasons_of_an_erasure() {
+    let document = document(&Door::open().await).await;
+    let listed = &document["components"]["schemas"]["Erasure"]["properties"]["reason"]["enum"];
+    assert_eq!(*listed, json!(ErasureReason::ALL));
 }
 
 #[tokio::test]

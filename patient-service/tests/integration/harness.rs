@@ -20,7 +20,7 @@ use http::{HeaderMap, Method, StatusCode};
 use patient_service::{Deps, Door};
 use projections::{
     key_ring::{KeyRing, kek::Kek, memory::MemoryKeys},
-    store::memory::MemoryStore,
+    store::{ProjectionStore, memory::MemoryStore},
 };
 use runtime::{
     health::Readiness,
@@ -105,13 +105,22 @@ impl System {
 
     /// Adds a patient service that reaches the audit service at `audit_url`.
     pub(crate) async fn add_instance(&mut self, audit_url: &str) {
+        self.add_instance_over(audit_url, Arc::new(self.store.clone())).await;
+    }
+
+    /// As [`System::add_instance`], which reaches the projection store through another.
+    pub(crate) async fn add_instance_over(
+        &mut self,
+        audit_url: &str,
+        store: Arc<dyn ProjectionStore>,
+    ) {
         let options = Options {
             append_deadline: APPEND_DEADLINE,
             ..Options::new(audit_url, Secret::new(AUDIT_KEY))
         };
         let deps = Deps {
             audit: AuditClient::start(options),
-            store: Arc::new(self.store.clone()),
+            store,
             ring: KeyRing::new(self.keys.clone(), Kek::new([3; 32].into())),
             command_key: Secret::new("c".repeat(64)),
             // 2100-01-01T00:00:00Z, later than any record made here.
@@ -132,7 +141,7 @@ impl System {
         self.patients.push(Process { url, shutdown, task: Some(task) });
     }
 
-    /// An audit client of its own, for what patient-service does not do yet.
+    /// An audit client of its own, for a follower and for records of other processes.
     pub(crate) fn audit_client(&self) -> AuditClient {
         AuditClient::start(Options::new(&self.audit.url, Secret::new(AUDIT_KEY)))
     }
@@ -197,6 +206,12 @@ impl System {
     /// Registers a patient and gives her as she was answered.
     pub(crate) async fn registered(&self, body: &Value) -> Value {
         self.post("/patient", body).await.expect(StatusCode::CREATED).body
+    }
+
+    /// Asks an instance to erase a patient.
+    pub(crate) fn erase(&self, instance: usize, path: &str) -> Request {
+        let body = json!({"reason": "consentWithdrawn"});
+        self.request_to(instance, Method::POST, &format!("{path}/erase")).json(&body)
     }
 
     /// Registers any patient and gives her path.

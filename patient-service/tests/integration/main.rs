@@ -9,6 +9,7 @@ mod activity;
 mod audit_faults;
 mod conflicts;
 mod erasure;
+mod erasure_races;
 mod history;
 mod idempotency;
 mod privacy;

@@ -20,7 +20,7 @@ pub const KEY_BYTES: usize = 32;
 pub const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 
 /// Names a key-encryption key without saying anything of it: eight lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KekId(u32);
 
 impl fmt::Display for KekId {
@@ -85,7 +85,7 @@ impl Kek {
     /// [`KeyRingError::Corrupt`] where it was changed since.
     pub fn unwrap(&self, key: &WrappedKey) -> Result<DataKey, KeyRingError> {
         if key.kek != self.id {
-            return Err(KeyRingError::WrongKek { needed: key.kek, given: self.id });
+            return Err(KeyRingError::WrongKek { needed: key.kek, given: vec![self.id] });
         }
         let corrupt = || KeyRingError::Corrupt(key.kid);
         if key.wrapped.len() != WRAPPED_BYTES {

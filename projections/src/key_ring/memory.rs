@@ -1,7 +1,7 @@
 //! A key store in memory, with faults to order: for tests.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use domain::ids::KeyId;
 
 use super::{
-    kek::WrappedKey,
-    store::{KeyStore, KeyStoreError},
+    kek::{KekId, WrappedKey},
+    store::{KeyStore, KeyStoreError, Rewrap, Rewrapped},
 };
 
 /// What happens to every call from now on.
@@ -131,5 +131,60 @@ impl KeyStore for MemoryKeys {
 
     async fn any(&self) -> Result<Option<WrappedKey>, KeyStoreError> {
         self.read(|state| state.keys.values().chain(state.epochs.values()).next().cloned()).await
+    }
+}
+
+impl State {
+    fn all(&self) -> impl Iterator<Item = &WrappedKey> {
+        self.keys.values().chain(self.epochs.values())
+    }
+}
+
+#[async_trait]
+impl Rewrap for MemoryKeys {
+    async fn counts(&self) -> Result<BTreeMap<KekId, u64>, KeyStoreError> {
+        self.read(|state| {
+            let mut counts = BTreeMap::new();
+            for key in state.all() {
+                *counts.entry(key.kek).or_default() += 1;
+            }
+            counts
+        })
+        .await
+    }
+
+    async fn not_under(
+        &self,
+        kek: KekId,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<WrappedKey>, KeyStoreError> {
+        self.read(|state| {
+            let wanted = |key: &&WrappedKey| key.kek != kek && Some(key.kid) > after;
+            let mut keys: Vec<_> = state.all().filter(wanted).cloned().collect();
+            keys.sort_unstable_by_key(|key| key.kid);
+            keys.truncate(limit);
+            keys
+        })
+        .await
+    }
+
+    async fn rewrap(&self, changes: &[Rewrapped]) -> Result<u64, KeyStoreError> {
+        self.write(|state| {
+            let mut put = 0;
+            for Rewrapped { old, new } in changes {
+                let mut all = state.keys.values_mut().chain(state.epochs.values_mut());
+                if let Some(key) = all.find(|key| *key == old) {
+                    *key = new.clone();
+                    put += 1;
+                }
+            }
+            put
+        })
+        .await
+    }
+
+    async fn scrub(&self) -> Result<(), KeyStoreError> {
+        self.write(|_| ()).await
     }
 }

@@ -3,6 +3,8 @@
 //! `data_keys` has one document a key, `_id` its id; `epochs` one an epoch, `_id` its name.
 //! No other index is needed: `epochs` grows by one document a month.
 
+mod rewrap;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

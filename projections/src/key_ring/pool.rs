@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     DataKey, KeyRingError, bounded,
-    kek::Kek,
+    keks::Keks,
     store::{KeyStore, KeyStoreError},
 };
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// stay in the store as keys without a patient.
 pub(super) struct Pool {
     store: Arc<dyn KeyStore>,
-    kek: Arc<Kek>,
+    keks: Arc<Keks>,
     state: Mutex<State>,
 }
 
@@ -51,14 +51,14 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(store: Arc<dyn KeyStore>, kek: Arc<Kek>) -> Arc<Self> {
+    pub(super) fn new(store: Arc<dyn KeyStore>, keks: Arc<Keks>) -> Arc<Self> {
         let state = State {
             ready: Vec::new(),
             waiting: VecDeque::new(),
             refilling: false,
             next_batch: FIRST_BATCH,
         };
-        Arc::new(Self { store, kek, state: Mutex::new(state) })
+        Arc::new(Self { store, keks, state: Mutex::new(state) })
     }
 
     /// Takes a key, and sees to it that more are made when few are left.
@@ -133,7 +133,7 @@ impl Refill {
     async fn make_batch(&self) -> Result<Vec<DataKey>, KeyStoreError> {
         let size = self.pool.state().next_batch;
         let keys: Vec<_> = (0..size).map(|_| DataKey::generate()).collect();
-        let wrapped: Vec<_> = keys.iter().map(|key| self.pool.kek.wrap(key)).collect();
+        let wrapped: Vec<_> = keys.iter().map(|key| self.pool.keks.wrap(key)).collect();
         bounded(self.pool.store.insert_batch(&wrapped)).await?;
         Ok(keys)
     }

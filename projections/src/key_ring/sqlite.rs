@@ -1,5 +1,7 @@
 //! The key store in an SQLite file, `keys.db`: the embedded default.
 
+mod rewrap;
+
 use std::{
     fs::OpenOptions,
     io,
@@ -86,6 +88,21 @@ impl SqliteKeys {
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
+    /// Leaves nothing in the files of what was deleted or replaced. `secure_delete` alone does not:
+    /// pages that were split keep copies of former rows in the space between their cells, and
+    /// the log keeps old pages until it is overwritten. Takes time with the size of the file.
+    async fn scrub_files(&self) -> Result<(), KeyStoreError> {
+        let busy = self
+            .run(|connection| {
+                connection.execute_batch("VACUUM")?;
+                let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+                connection.query_row(truncate, [], |row| row.get::<_, bool>(0))
+            })
+            .await?;
+        // Another process reads the log: what was deleted is, but its bytes are still there.
+        if busy { Err(KeyStoreError::TimedOut) } else { Ok(()) }
+    }
+
     /// Runs a call on the blocking pool. Once begun it runs to its end, also when nobody waits
     /// for the result any more.
     async fn run<T: Send + 'static>(
@@ -147,21 +164,16 @@ impl KeyStore for SqliteKeys {
     }
 
     async fn destroy(&self, kid: KeyId) -> Result<(), KeyStoreError> {
-        let busy = self
-            .run(move |connection| {
-                let kid = kid.to_string();
-                let transaction =
-                    connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                transaction.execute("DELETE FROM data_keys WHERE kid = ?", [&kid])?;
-                transaction.execute("DELETE FROM epochs WHERE kid = ?", [&kid])?;
-                transaction.commit()?;
-                // Old pages would otherwise stay in the log until it is overwritten.
-                connection
-                    .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))
-            })
-            .await?;
-        // Another process reads the log: the key is deleted, but its bytes are still there.
-        if busy { Err(KeyStoreError::TimedOut) } else { Ok(()) }
+        self.run(move |connection| {
+            let kid = kid.to_string();
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute("DELETE FROM data_keys WHERE kid = ?", [&kid])?;
+            transaction.execute("DELETE FROM epochs WHERE kid = ?", [&kid])?;
+            transaction.commit()
+        })
+        .await?;
+        self.scrub_files().await
     }
 
     async fn claim_epoch(&self, epoch: &str, key: WrappedKey) -> Result<WrappedKey, KeyStoreError> {
@@ -223,10 +235,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 fn parse((kid, kek, wrapped): Stored) -> Result<WrappedKey, KeyStoreError> {
-    let malformed = || KeyStoreError::Malformed("data_keys or epochs");
     Ok(WrappedKey {
         kid: kid.parse().map_err(|_| malformed())?,
         kek: kek.parse().map_err(|_| malformed())?,
         wrapped,
     })
+}
+
+fn malformed() -> KeyStoreError {
+    KeyStoreError::Malformed("data_keys or epochs")
 }

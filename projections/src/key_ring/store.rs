@@ -1,11 +1,11 @@
 //! The port under the key ring: where wrapped keys are kept.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use domain::ids::KeyId;
 
-use super::kek::WrappedKey;
+use super::kek::{KekId, WrappedKey};
 
 /// A store of wrapped keys. It never sees a key in the clear.
 ///
@@ -39,6 +39,41 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn is_empty(&self) -> Result<bool, KeyStoreError> {
         Ok(self.any().await?.is_none())
     }
+}
+
+/// What changing the key-encryption key needs besides. As durable and as current as [`KeyStore`].
+#[async_trait]
+pub trait Rewrap: KeyStore {
+    /// How many keys, data and epoch keys together, are wrapped under which key-encryption key.
+    /// Looks at every key.
+    async fn counts(&self) -> Result<BTreeMap<KekId, u64>, KeyStoreError>;
+
+    /// Keys, data and epoch keys alike, that are wrapped under another key-encryption key than
+    /// `kek`: ordered by id, after `after`, at most `limit`.
+    async fn not_under(
+        &self,
+        kek: KekId,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<WrappedKey>, KeyStoreError>;
+
+    /// Puts new wraps in the place of old ones, each only where the store still holds the old
+    /// one: what was destroyed stays destroyed, and what another process wrapped anew stays as
+    /// it did. Returns how many it put; one round trip or a few however many.
+    async fn rewrap(&self, changes: &[Rewrapped]) -> Result<u64, KeyStoreError>;
+
+    /// Overwrites what the store's own files still hold of wraps that were replaced or destroyed.
+    /// A store on a server cannot do that: there it ages out.
+    async fn scrub(&self) -> Result<(), KeyStoreError>;
+}
+
+/// One key under two key-encryption keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// As the store held it.
+    pub old: WrappedKey,
+    /// As it is to hold it.
+    pub new: WrappedKey,
 }
 
 /// A call that gave no answer. Clones tell every caller who waited for it.

@@ -56,7 +56,7 @@ async fn follow_and_rebuild(folder: &Path, location: &StoreLocation) {
         StoreLocation::Sqlite(_) => StoreLocation::Sqlite(folder.join("keys.db")),
         other => other.clone(),
     };
-    let ring = open_key_ring(&keys, &prefix, &kek).await.unwrap();
+    let ring = open_key_ring(&keys, &prefix, std::slice::from_ref(&kek)).await.unwrap();
     let store = open_projection_store(location, &prefix).await.unwrap();
     let deps = Deps {
         store: store.clone(),

@@ -7,6 +7,7 @@ mod bad_input;
 mod cohort;
 mod docs_page;
 mod end_to_end;
+mod erasure;
 mod faults;
 mod follower;
 mod four_processes;
