@@ -26,6 +26,8 @@ impl Build<'_> {
         self.save().await?;
         persist("letting commands write", || store.join(self.generation)).await?;
         let pause = self.pace.joined;
+        let (generation, seconds) = (self.generation.0, pause.as_secs());
+        tracing::info!(generation, seconds, "waiting until all commands write to it");
         self.following(wait(pause)).await?;
         self.catch_up_once().await?;
         Ok(())
@@ -62,7 +64,8 @@ impl Build<'_> {
             return Err(RebuildError::Pointer);
         }
         persist("letting the generation serve", || store.activate(self.generation)).await?;
-        tracing::info!(generation = self.generation.0, "serving");
+        let (generation, seconds) = (self.generation.0, self.pace.settled.as_secs());
+        tracing::info!(generation, seconds, "serving; waiting until nobody reads the old one");
         Ok(())
     }
 
