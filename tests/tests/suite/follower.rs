@@ -33,7 +33,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-mod audit;
+pub(crate) mod audit;
 
 use audit::Audit;
 
