@@ -59,7 +59,7 @@ impl Ledger {
         let url = format!("http://{}", listener.local_addr()?);
         let signing_key = new_signing_key(&"bench.vitalog".parse()?, [3; 32]);
         let parts = Parts {
-            store: Arc::new(SqliteLedger::open(&folder.join("ledger.db"))?),
+            store: Arc::new(SqliteLedger::open(folder.join("ledger.db"))?),
             signer: CheckpointSigner::from_secret(&Secret::new(signing_key.as_bytes()))?,
             seal_key: SealKey::new([4; 32]),
             checkpoint_file: CheckpointFile::new(folder.join("checkpoint")),

@@ -89,8 +89,8 @@ async fn main() -> anyhow::Result<()> {
 async fn rebuilds(stores: &[String], events: u64) -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let path = |name: &str| folder.path().join(name);
-    write_secret_file(&path("kek"), "42".repeat(32))?;
-    write_secret_file(&path("service-key"), service_key("projections").text()?.to_owned())?;
+    write_secret_file(path("kek"), "42".repeat(32))?;
+    write_secret_file(path("service-key"), service_key("projections").text()?)?;
     let ledger = Ledger::start(folder.path()).await?;
     let keys = StoreLocation::Sqlite(path("keys.db"));
     let ring =

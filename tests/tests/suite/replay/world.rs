@@ -57,9 +57,9 @@ pub(super) fn ring(keys: Arc<dyn KeyStore>) -> KeyRing {
 }
 
 pub(super) struct World {
-    pub(super) folder: TempDir,
     pub(super) audit: Audit,
     pub(super) place: Place,
+    _folder: TempDir,
 }
 
 impl World {
@@ -72,7 +72,7 @@ impl World {
         };
         let prefix = mongod::database("replay").parse().unwrap();
         let (store, keys) = (location("patients.db").await, location("keys.db").await);
-        Self { audit, place: Place { store, keys, prefix }, folder }
+        Self { audit, place: Place { store, keys, prefix }, _folder: folder }
     }
 
     /// What a rebuild or follower works with that no process of the test disturbs.
