@@ -62,6 +62,7 @@ pub(crate) async fn digest(args: StoreArgs) -> anyhow::Result<()> {
         "digest": digest.hash,
         "patients": digest.patients,
         "tests": digest.tests,
+        "erasures": digest.erasures,
     }))
 }
 

@@ -31,12 +31,14 @@ pub const MAX_DIFFERENCES: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
     /// SHA-256 over one line of canonical JSON (RFC 8785) for each document, each ended by a
-    /// line feed: patients by id, then tests by id.
+    /// line feed: patients by id, then tests by id, then erasures by patient.
     pub hash: Hash,
     /// Patients, tombstones included.
     pub patients: u64,
     /// Tests, tombstones included.
     pub tests: u64,
+    /// Erasures.
+    pub erasures: u64,
 }
 
 /// A document of the read models.
@@ -46,6 +48,8 @@ pub enum Document {
     Patient(PatientId),
     /// A test, and whose it is.
     Test(PatientId, TestId),
+    /// The entry of a patient's erasure.
+    Erasure(PatientId),
 }
 
 /// A document that two generations do not agree on.
@@ -53,17 +57,17 @@ pub enum Document {
 pub struct Difference {
     /// Which.
     pub document: Document,
-    /// Its version in the first generation; `None` where it is missing.
+    /// Its version in the first generation, 0 of an erasure; `None` where it is missing.
     pub first: Option<u64>,
-    /// Its version in the second generation; `None` where it is missing.
+    /// Its version in the second generation, 0 of an erasure; `None` where it is missing.
     pub second: Option<u64>,
 }
 
 /// The digest of one generation.
 pub async fn digest(store: &dyn ReadModels, generation: Generation) -> Result<Digest, StoreError> {
     let mut context = Context::new(&SHA256);
-    let mut counts = [0, 0];
-    for (kind, count) in [Kind::Patients, Kind::Tests].into_iter().zip(&mut counts) {
+    let mut counts = [0, 0, 0];
+    for (kind, count) in KINDS.into_iter().zip(&mut counts) {
         let mut scan = Scan::new(store, generation, kind);
         while let Some(entry) = scan.next().await? {
             context.update(entry.line.as_bytes());
@@ -71,10 +75,10 @@ pub async fn digest(store: &dyn ReadModels, generation: Generation) -> Result<Di
             *count += 1;
         }
     }
-    let [patients, tests] = counts;
+    let [patients, tests, erasures] = counts;
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());
-    Ok(Digest { hash: Hash(hash), patients, tests })
+    Ok(Digest { hash: Hash(hash), patients, tests, erasures })
 }
 
 /// The documents that differ between two generations, at most [`MAX_DIFFERENCES`].
@@ -84,7 +88,7 @@ pub async fn compare(
     second: Generation,
 ) -> Result<Vec<Difference>, StoreError> {
     let mut differences = Vec::new();
-    for kind in [Kind::Patients, Kind::Tests] {
+    for kind in KINDS {
         let mut left = Scan::new(store, first, kind);
         let mut right = Scan::new(store, second, kind);
         while differences.len() < MAX_DIFFERENCES {
@@ -115,7 +119,10 @@ fn difference(first: Option<&Entry>, second: Option<&Entry>) -> Option<Differenc
 enum Kind {
     Patients,
     Tests,
+    Erasures,
 }
+
+const KINDS: [Kind; 3] = [Kind::Patients, Kind::Tests, Kind::Erasures];
 
 /// All documents of one kind, page by page.
 struct Scan<'a> {
@@ -159,6 +166,11 @@ impl<'a> Scan<'a> {
             Kind::Tests => {
                 let after = self.last.map(TestId::new);
                 let page = store.scan_tests(generation, after, PAGE).await?;
+                page.iter().map(Entry::from).collect()
+            }
+            Kind::Erasures => {
+                let after = self.last.map(PatientId::new);
+                let page = store.erasures(generation, after, PAGE).await?;
                 page.iter().map(Entry::from).collect()
             }
         })

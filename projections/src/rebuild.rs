@@ -284,7 +284,7 @@ impl<'a> Build<'a> {
             store.activate(self.generation).await.map_err(FollowError::from)
         })
         .await?;
-        let Digest { hash, patients, tests } = persist("reading for the digest", || async {
+        let Digest { hash, patients, tests, .. } = persist("reading for the digest", || async {
             digest(store.as_ref(), self.generation).await.map_err(FollowError::from)
         })
         .await?;

@@ -20,7 +20,10 @@ use crate::{
 pub mod hooked;
 pub mod memory;
 pub mod mongo;
+mod page;
 pub mod sqlite;
+
+pub use page::ACTIVITY_WINDOW;
 
 /// Reading one generation. Reads see every write that this store value or another process
 /// had acknowledged before the read began.
@@ -73,8 +76,8 @@ pub trait ReadModels: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<TestDoc>, StoreError>;
 
-    /// Activity that fits, newest first, with `seq` below `before`, at most `limit`. Looks at a
-    /// bounded number of documents whatever the filter, so a page may be short and not the last.
+    /// Activity that fits, newest first, with `seq` below `before`, at most `limit`. Looks at
+    /// [`ACTIVITY_WINDOW`] documents at most, so a page may be short and not the last.
     async fn activity(
         &self,
         generation: Generation,
@@ -105,8 +108,9 @@ pub trait WriteModels: Send + Sync + 'static {
     ) -> Result<HashMap<PatientId, u64>, StoreError>;
 
     /// Applies changes, at most one a patient; one result a change, in order. Tests are
-    /// written before the patient's document, which is the cursor. A change may be applied
-    /// in part when this fails or the process dies; applying it again completes it.
+    /// written before the patient's document, which is the cursor, and an erasure before both,
+    /// wherever the cursor is. A change may be applied in part when this fails or the process
+    /// dies; applying it again completes it.
     async fn apply(
         &self,
         generation: Generation,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Document;
-use crate::documents::{PatientDoc, PatientState, TestDoc};
+use crate::documents::{Erasure, PatientDoc, PatientState, TestDoc};
 
 /// One document as its line.
 pub(super) struct Entry {
@@ -38,7 +38,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     status: &'static str,
-    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +122,7 @@ impl Line<'_> {
     fn tombstone(id: Uuid, status: &'static str, version: u64) -> Self {
         let (content, first, kid, last_updated, patient, revision) =
             (None, None, None, None, None, None);
+        let version = Some(version);
         Self { content, first, id, kid, last_updated, patient, revision, status, version }
     }
 
@@ -168,6 +170,15 @@ impl From<&TestDoc> for Entry {
     }
 }
 
+impl From<&Erasure> for Entry {
+    fn from(erasure: &Erasure) -> Self {
+        let Erasure { patient, kid } = *erasure;
+        let id = patient.uuid();
+        let line = Line { kid: Some(kid), version: None, ..Line::tombstone(id, "erasure", 0) };
+        Self { id, document: Document::Erasure(patient), version: 0, line: line.text() }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -211,6 +222,17 @@ mod tests {
             let patient = PatientId::new(Uuid::from_u128(1));
             check_canonical(&Entry::from(&TestDoc { id, patient, version: 9, first: 3, current }));
         }
+    }
+
+    #[test]
+    fn an_erasure_is_id_kid_and_status() {
+        let patient = PatientId::new(Uuid::from_u128(1));
+        let entry = Entry::from(&Erasure { patient, kid: KeyId::new(Uuid::from_u128(2)) });
+        check_canonical(&entry);
+        assert_eq!(
+            entry.line,
+            r#"{"id":"00000000-0000-0000-0000-000000000001","kid":"00000000-0000-0000-0000-000000000002","status":"erasure"}"#
+        );
     }
 
     #[test]

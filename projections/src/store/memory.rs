@@ -201,8 +201,8 @@ impl WriteModels for MemoryStore {
         for change in changes {
             let verdict = models.verdict(change);
             results.push(verdict);
+            models.write_erasure(change);
             if verdict == Applied::Done {
-                models.write_erasure(change);
                 models.write_tests(change);
                 if fault != Some(Fault::TestsOnly) {
                     models.write_patient(change);

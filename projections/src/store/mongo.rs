@@ -1,8 +1,8 @@
 //! The projection store on MongoDB 6 and later, and on Azure Cosmos DB for MongoDB.
 //!
-//! Each generation has collections of its own: `patients_g<N>`, `tests_g<N>`, `activity_g<N>`.
-//! `meta` holds one document that names the generations and the one that serves, and one for
-//! the position of each. There are no transactions: every write is conditional on a version,
+//! Each generation has collections of its own: `patients_g<N>`, `tests_g<N>`, `activity_g<N>`,
+//! `erasures_g<N>`, `parked_g<N>`. `meta` holds one document that names the generations and those
+//! in use, and one for the position and the office of each. There are no transactions: every write is conditional on a version,
 //! and the order of writes (see `apply`) makes what lies between them harmless.
 //!
 //! Every write waits for a majority with its journal, and every read is of majority-committed
@@ -10,7 +10,9 @@
 //! events. What a deposed primary still answers is older, never wrong, and callers compare
 //! versions with the ledger's.
 
+mod activity;
 mod apply;
+mod books;
 mod command;
 mod failure;
 mod generations;
@@ -48,7 +50,7 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// Connections to one server at most. Requests beyond it wait for a free one.
 const MAX_CONNECTIONS: u32 = 64;
 
-/// The collection of the generations and their positions.
+/// The collection of the generations and their books.
 const META: &str = "meta";
 
 /// Read models in a MongoDB database. Clones share the connections.
@@ -125,6 +127,14 @@ fn patients(generation: Generation) -> String {
 
 fn tests(generation: Generation) -> String {
     format!("tests_g{}", generation.0)
+}
+
+fn erasures(generation: Generation) -> String {
+    format!("erasures_g{}", generation.0)
+}
+
+fn parked(generation: Generation) -> String {
+    format!("parked_g{}", generation.0)
 }
 
 fn activity(generation: Generation) -> String {

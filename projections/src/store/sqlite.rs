@@ -1,15 +1,19 @@
 //! The projection store in one SQLite file, for the embedded system.
 //!
-//! Each generation has tables of its own: `patients_g<N>`, `tests_g<N>`, `activity_g<N>` and
-//! `activity_patients_g<N>`. One thread writes, a few read; a write is one transaction.
+//! Each generation has tables of its own: `patients_g<N>`, `tests_g<N>`, `activity_g<N>`,
+//! `activity_patients_g<N>`, `erasures_g<N>` and `parked_g<N>`; its position and who is in office
+//! are a row of `generations`. One thread writes, a few read; a write is one transaction.
 //!
 //! `synchronous=NORMAL`: after a power cut the last transactions may be gone, but the file is
 //! consistent, and the position in it is as old as the rest. The follower does them again.
 
+mod activity;
 mod apply;
 mod generations;
+mod query;
 mod reads;
 mod rows;
+mod schema;
 mod upkeep;
 mod workers;
 
@@ -59,9 +63,6 @@ const CHECKPOINT_PAGES: i64 = 32_000;
 /// Memory for pages of each connection, in KiB.
 const CACHE_KIB: i64 = 16_000;
 
-/// Format of the file, in `user_version`.
-const FORMAT: i64 = 1;
-
 /// Read models in a SQLite file. Clones share the threads, which end with the last clone.
 #[derive(Clone)]
 pub struct SqliteStore {
@@ -80,7 +81,7 @@ impl SqliteStore {
         // SQLite gives its log and index files the permissions of this one.
         file.and_then(|file| file.set_permissions(owner_only)).map_err(unavailable)?;
         let mut writer = connect(path)?;
-        prepare(&mut writer)?;
+        schema::prepare(&mut writer)?;
         let truncation_due = AtomicBool::new(!truncate(&writer));
         let mut readers = Vec::with_capacity(READERS);
         for _ in 0..READERS {
@@ -139,23 +140,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     connect().map_err(|error: rusqlite::Error| unavailable(error))
-}
-
-/// Makes the tables of an empty file.
-fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(unavailable)?;
-    let format: i64 = transaction
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(unavailable)?;
-    match format {
-        0 => generations::make_meta(&transaction)?,
-        FORMAT => {}
-        _ => return Err(StoreError::Malformed { collection: "user_version" }),
-    }
-    transaction.pragma_update(None, "user_version", FORMAT).map_err(unavailable)?;
-    transaction.commit().map_err(unavailable)
 }
 
 /// Moves the write-ahead log into the file and empties it; whether no reader was in the way.

@@ -4,13 +4,16 @@ mod activity;
 mod apply;
 mod backends;
 mod digests;
+mod erasures;
 mod fixtures;
+mod former;
 mod generations;
 mod histories;
 mod interleavings;
 mod search;
 mod specifics;
 mod tombstones;
+mod upkeep;
 
 use backends::Backend;
 
@@ -38,15 +41,32 @@ macro_rules! conformance {
             search: values_are_never_operators,
             activity: a_record_written_twice_stays_once,
             activity: pages_go_back_in_time,
+            activity: each_filter_alone_and_all_together_show_what_fits,
+            activity: a_page_may_be_short_and_not_the_last,
+            activity: values_of_filters_are_never_operators,
             activity: a_position_only_moves_forward,
+            upkeep: an_office_is_taken_by_one_of_two_at_once,
+            upkeep: an_office_whose_holder_is_alive_is_not_taken,
+            upkeep: who_is_deposed_moves_nothing_any_more,
+            upkeep: who_left_office_is_followed_at_once,
+            upkeep: a_note_is_what_was_written_last,
+            upkeep: parked_streams_are_listed_retried_and_forgotten,
+            upkeep: books_of_a_missing_generation_are_refused,
+            erasures: erasures_are_listed_by_patient,
+            erasures: an_erasure_leaves_its_entry_wherever_the_cursor_is,
+            erasures: rows_of_erasures_and_parked_streams_hold_no_content,
             generations: two_stores_at_once_make_one_first_generation,
             generations: a_new_generation_is_empty_and_does_not_serve,
             generations: a_serving_generation_is_not_dropped,
+            generations: a_pointer_moves_by_way_of_both_generations,
+            generations: two_that_activate_at_once_leave_one_pointer,
+            generations: nothing_of_a_dropped_generation_is_left,
             generations: a_number_is_never_used_again,
             generations: two_stores_that_create_at_once_get_two_generations,
             generations: a_generation_that_does_not_exist_is_refused,
             digests: equal_documents_have_equal_digests_whatever_the_store,
             digests: any_single_change_changes_the_digest,
+            digests: an_erasure_is_part_of_the_digest,
             digests: differences_are_named_with_their_versions,
         }
     };

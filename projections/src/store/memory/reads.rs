@@ -6,15 +6,18 @@ use async_trait::async_trait;
 use domain::{
     ids::{PatientId, TestId},
     search::SearchCriteria,
+    time::Timestamp,
 };
 
 use super::MemoryStore;
 use crate::{
     documents::{
-        ActivityDoc, ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, PatientState,
-        TestDoc,
+        ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, PatientState, TestDoc,
     },
-    store::{ReadModels, StoreError},
+    store::{
+        ReadModels, StoreError,
+        page::{self, PageBuilder},
+    },
 };
 
 fn after<K>(after: Option<K>) -> (Bound<K>, Bound<K>) {
@@ -103,13 +106,21 @@ impl ReadModels for MemoryStore {
         limit: usize,
     ) -> Result<ActivityPage, StoreError> {
         self.read(generation, |models| {
-            let below = models.activity.range(..before.unwrap_or(u64::MAX)).rev();
-            let fitting = below.map(|(_, it)| it).filter(|it| filter.fits(it));
-            let mut documents: Vec<ActivityDoc> = fitting.take(limit + 1).cloned().collect();
-            let more = documents.len() > limit;
-            documents.truncate(limit);
-            let next = documents.last().map(|last| last.seq).filter(|_| more);
-            ActivityPage { documents, next }
+            // The first document of that time or later.
+            let first = |time: Timestamp| {
+                models.activity.values().find(|it| it.at >= time).map_or(u64::MAX, |it| it.seq)
+            };
+            let from = filter.from.map_or(0, first);
+            let until = filter.until.map_or(u64::MAX, first).min(before.unwrap_or(u64::MAX));
+            let mut page = PageBuilder::new(filter, limit);
+            if from < until {
+                let concerned = models.activity.range(from..until).map(|(_, it)| it);
+                let mut concerned = concerned.filter(|it| page::indexed(filter, it));
+                while let Some(document) = concerned.next_back()
+                    && page.add(document.clone())
+                {}
+            }
+            page.finish()
         })
     }
 

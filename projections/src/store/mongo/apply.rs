@@ -18,8 +18,9 @@ use serde::Deserialize;
 
 use super::{
     MongoStore, activity,
+    books::StoredErasure,
     command::{Statement, encode},
-    failure, patients,
+    erasures, failure, patients,
     stored::{self, StoredActivity, StoredPatient, StoredTest, TestData, int},
     tests, within,
 };
@@ -33,8 +34,8 @@ use crate::{
 /// between: it closed a gap after the try, or inserted the document first.
 const MAX_ROUNDS: usize = 5;
 
-/// Cursors read in one query at most.
-const MAX_CURSORS: usize = 1_000;
+/// Ids named in one query at most.
+pub(super) const MAX_IDS: usize = 1_000;
 
 /// Members of a test that a tombstone has not.
 const TEST_CONTENT: [&str; 5] =
@@ -58,6 +59,7 @@ impl WriteModels for MongoStore {
     ) -> Result<Vec<Applied>, StoreError> {
         within(async {
             self.require(generation).await?;
+            self.write_erasures(generation, changes).await?;
             let mut batch = Batch::new(self, generation, changes);
             batch.look_first().await?;
             batch.write_tests().await?;
@@ -83,11 +85,6 @@ impl WriteModels for MongoStore {
     }
 }
 
-/// `_id` of a generation's position in `meta`.
-pub(super) fn position_id(generation: Generation) -> String {
-    format!("position_g{}", generation.0)
-}
-
 #[derive(Deserialize)]
 struct Cursor {
     #[serde(rename = "_id")]
@@ -97,6 +94,18 @@ struct Cursor {
 }
 
 impl MongoStore {
+    /// Before everything else, and wherever the cursors are: an erasure that is applied in part
+    /// may be found applied, but never without its entry.
+    async fn write_erasures(
+        &self,
+        generation: Generation,
+        changes: &[StreamChange],
+    ) -> Result<(), StoreError> {
+        let erased = changes.iter().filter_map(|change| Some((change.patient, change.erased?)));
+        let stored = erased.map(|(patient, kid)| encode(&StoredErasure { patient, kid }));
+        self.insert(&erasures(generation), &stored.collect::<Result<Vec<_>, _>>()?).await
+    }
+
     /// Each patient's version and the call that wrote it.
     async fn read_cursors(
         &self,
@@ -106,13 +115,13 @@ impl MongoStore {
         self.require(generation).await?;
         let collection = self.collection(&patients(generation));
         let mut cursors = HashMap::with_capacity(ids.len());
-        for ids in ids.chunks(MAX_CURSORS) {
+        for ids in ids.chunks(MAX_IDS) {
             let ids: Vec<String> = ids.iter().map(PatientId::to_string).collect();
             let documents: Vec<RawDocumentBuf> = async {
                 collection
                     .find(doc! { "_id": { "$in": ids } })
                     .projection(doc! { "version": 1, "write": 1 })
-                    .batch_size(u32::try_from(MAX_CURSORS).unwrap_or(u32::MAX))
+                    .batch_size(u32::try_from(MAX_IDS).unwrap_or(u32::MAX))
                     .await?
                     .try_collect()
                     .await

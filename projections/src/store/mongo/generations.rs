@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     META, MongoStore, activity,
-    apply::position_id,
+    books::{books_id, books_of},
     command::{Statement, encode},
     failure, patients, stored, tests, within,
 };
@@ -36,7 +36,13 @@ pub(super) struct Pointer {
     /// The highest number ever made; numbers are not used again.
     highest: u32,
     list: Vec<u32>,
+    /// One more that commands write to; absent in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    also: Option<u32>,
 }
+
+/// Kinds of collections that each generation has one of.
+const KINDS: [&str; 5] = ["patients", "tests", "activity", "erasures", "parked"];
 
 impl Pointer {
     pub(super) fn lists(&self, generation: Generation) -> bool {
@@ -58,7 +64,7 @@ impl MongoStore {
             return Ok(pointer);
         }
         self.make_collections(Generation(1)).await?;
-        let first = Pointer { serving: 1, highest: 1, list: vec![1] };
+        let first = Pointer { serving: 1, highest: 1, list: vec![1], also: None };
         let insert = rawdoc! { "$setOnInsert": encode(&first)? };
         let q = rawdoc! { "_id": POINTER };
         self.update(META, &[Statement { q, u: insert, upsert: true, multi: false }]).await?;
@@ -81,7 +87,14 @@ impl MongoStore {
         let plans = [
             (patients(generation), searched.to_vec()),
             (tests(generation), vec![index(doc! { "patientId": 1, "first": 1 })]),
-            (activity(generation), vec![index(doc! { "patients": 1, "_id": -1 })]),
+            (
+                activity(generation),
+                vec![
+                    index(doc! { "patients": 1, "_id": -1 }),
+                    index(doc! { "actor.id": 1, "_id": -1 }),
+                    index(doc! { "at": 1, "_id": 1 }),
+                ],
+            ),
         ];
         for (collection, indexes) in plans {
             let made = self.collection(&collection).create_indexes(indexes).await;
@@ -90,22 +103,29 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Drops collections of generations that are listed no more: of the one just dropped, and
+    /// Drops what belongs to generations that are listed no more: to the one just dropped, and
     /// what a crash or a writer that came too late left of others.
     async fn sweep(&self) -> Result<(), StoreError> {
+        let meta = self.collection(META);
         // The names first: whatever is made after that is not among them.
-        let names = self.database.list_collection_names().await;
-        let names = names.map_err(|error| failure::unavailable(&error))?;
+        let names = async {
+            let collections = self.database.list_collection_names().await?;
+            Ok((collections, meta.distinct("_id", doc! {}).await?))
+        };
+        let (collections, books) = names.await.map_err(|error| failure::unavailable(&error))?;
         let Some(pointer) = self.pointer().await? else { return Ok(()) };
-        for name in names {
-            let dropped = generation_of(&name)
-                .is_some_and(|it| it.0 <= pointer.highest && !pointer.lists(it));
-            if dropped {
-                let gone = self.collection(&name).drop().await;
-                gone.map_err(|error| failure::unavailable(&error))?;
+        let dropped = |it: Generation| it.0 <= pointer.highest && !pointer.lists(it);
+        let remove = async {
+            for name in collections.iter().filter(|name| generation_of(name).is_some_and(dropped)) {
+                self.collection(name).drop().await?;
             }
-        }
-        Ok(())
+            let books = books.iter().filter_map(|id| books_of(id.as_str()?));
+            for generation in books.filter(|it| dropped(*it)) {
+                meta.delete_one(doc! { "_id": books_id(generation) }).await?;
+            }
+            Ok(())
+        };
+        remove.await.map_err(|error| failure::unavailable(&error))
     }
 }
 
@@ -117,27 +137,17 @@ fn index(keys: Document) -> IndexModel {
 fn generation_of(collection: &str) -> Option<Generation> {
     let (kind, number) = collection.rsplit_once("_g")?;
     let number = number.parse().ok()?;
-    ["patients", "tests", "activity"].contains(&kind).then_some(Generation(number))
+    KINDS.contains(&kind).then_some(Generation(number))
 }
 
 #[async_trait]
 impl Generations for MongoStore {
     async fn pointer(&self) -> Result<documents::Pointer, StoreError> {
         within(async {
-            Ok(documents::Pointer {
-                serving: Generation(self.pointer_or_first().await?.serving),
-                also: None,
-            })
+            let Pointer { serving, also, .. } = self.pointer_or_first().await?;
+            Ok(documents::Pointer { serving: Generation(serving), also: also.map(Generation) })
         })
         .await
-    }
-
-    async fn join(&self, _: Generation) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn settle(&self, _: Generation) -> Result<(), StoreError> {
-        Ok(())
     }
 
     async fn list(&self) -> Result<Vec<Generation>, StoreError> {
@@ -167,11 +177,42 @@ impl Generations for MongoStore {
         .await
     }
 
+    async fn join(&self, generation: Generation) -> Result<(), StoreError> {
+        within(async {
+            let Generation(number) = generation;
+            let filter = doc! { "list": number, "serving": { "$ne": number } };
+            let joined = self.set_pointer(filter, doc! { "$set": { "also": number } }).await?;
+            if joined { Ok(()) } else { Err(StoreError::Generation(number)) }
+        })
+        .await
+    }
+
     async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
         within(async {
-            let set = doc! { "$set": { "serving": generation.0 } };
-            let listed = self.set_pointer(doc! { "list": generation.0 }, set).await?;
-            if listed { Ok(()) } else { Err(StoreError::Generation(generation.0)) }
+            let Generation(number) = generation;
+            for _ in 0..MAX_TRIES {
+                let pointer = self.pointer_or_first().await?;
+                if !pointer.lists(generation) {
+                    return Err(StoreError::Generation(number));
+                }
+                if pointer.serving == number {
+                    return Ok(());
+                }
+                let filter = doc! { "list": number, "serving": pointer.serving };
+                let set = doc! { "$set": { "serving": number, "also": pointer.serving } };
+                if self.set_pointer(filter, set).await? {
+                    return Ok(());
+                }
+            }
+            Err(failure::contention(MAX_TRIES))
+        })
+        .await
+    }
+
+    async fn settle(&self, also: Generation) -> Result<(), StoreError> {
+        within(async {
+            let unset = doc! { "$unset": { "also": "" } };
+            self.set_pointer(doc! { "also": also.0 }, unset).await.map(|_| ())
         })
         .await
     }
@@ -179,15 +220,13 @@ impl Generations for MongoStore {
     async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
         within(async {
             let Generation(number) = generation;
-            let filter = doc! { "list": number, "serving": { "$ne": number } };
+            let not = doc! { "$ne": number };
+            let filter = doc! { "list": number, "serving": not.clone(), "also": not };
             if !self.set_pointer(filter, doc! { "$pull": { "list": number } }).await? {
                 return Err(StoreError::Generation(number));
             }
             self.known_generations().remove(&number);
-            self.sweep().await?;
-            let position = doc! { "_id": position_id(generation) };
-            let gone = self.collection(META).delete_one(position).await;
-            gone.map(|_| ()).map_err(|error| failure::unavailable(&error))
+            self.sweep().await
         })
         .await
     }

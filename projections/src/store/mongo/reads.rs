@@ -8,7 +8,7 @@ use domain::{
 use futures::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 
-use super::{MongoStore, activity, failure, patients, stored, tests, within};
+use super::{MongoStore, books, erasures, failure, patients, stored, tests, within};
 use crate::{
     documents::{ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, TestDoc},
     store::{ReadModels, StoreError},
@@ -34,7 +34,7 @@ impl MongoStore {
     }
 
     /// At most `limit` documents in the order of `sort`.
-    async fn many<T>(
+    pub(super) async fn many<T>(
         &self,
         collection: &str,
         filter: Document,
@@ -64,7 +64,7 @@ impl MongoStore {
 }
 
 /// Everything after an id.
-fn page<I: ToString>(after: Option<I>) -> Document {
+pub(super) fn page<I: ToString>(after: Option<I>) -> Document {
     after.map_or_else(Document::new, |id| doc! { "_id": { "$gt": id.to_string() } })
 }
 
@@ -171,11 +171,12 @@ impl ReadModels for MongoStore {
 
     async fn erasures(
         &self,
-        _: Generation,
-        _: Option<PatientId>,
-        _: usize,
+        generation: Generation,
+        after: Option<PatientId>,
+        limit: usize,
     ) -> Result<Vec<Erasure>, StoreError> {
-        Ok(Vec::new())
+        let sort = doc! { "_id": 1 };
+        self.many(&erasures(generation), page(after), sort, Some(limit), books::erasure).await
     }
 
     async fn activity(
@@ -185,16 +186,6 @@ impl ReadModels for MongoStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<ActivityPage, StoreError> {
-        let mut filter = match filter.patient {
-            Some(patient) => doc! { "patients": patient.to_string() },
-            None => doc! {},
-        };
-        if let Some(before) = before {
-            filter.insert("_id", doc! { "$lt": stored::int(before) });
-        }
-        let sort = doc! { "_id": -1 };
-        let documents =
-            self.many(&activity(generation), filter, sort, Some(limit), stored::activity).await?;
-        Ok(ActivityPage { documents, next: None })
+        within(self.activity_page(generation, filter, before, limit)).await
     }
 }

@@ -3,7 +3,6 @@
 use domain::{
     actor::{Actor, Outcome, Purpose},
     content::{PatientContent, TestContent},
-    hash::Hash,
     ids::{KeyId, Name, PatientId, TestId, TraceId},
     patient::Current,
     record::RecordType,
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     change::{StreamChange, TestChange},
-    documents::{ActivityDoc, PatientDoc, PatientState, Position, TestDoc},
+    documents::{ActivityDoc, PatientDoc, PatientState, TestDoc},
     store::StoreError,
 };
 
@@ -97,17 +96,6 @@ pub(super) struct StoredActivity {
     patients: Vec<PatientId>,
 }
 
-/// A position.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct StoredPosition {
-    #[serde(rename = "_id")]
-    pub(super) id: String,
-    pub(super) next_seq: i64,
-    hash: Hash,
-    at: DateTime,
-}
-
 /// Reads a stored document; what it cannot be is not told, since that could show content.
 pub(super) fn decode<T: DeserializeOwned>(
     collection: &'static str,
@@ -126,11 +114,11 @@ pub(super) fn uint(value: i64) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
-fn date(time: Timestamp) -> DateTime {
+pub(super) fn date(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.millis())
 }
 
-fn time(date: DateTime) -> Timestamp {
+pub(super) fn time(date: DateTime) -> Timestamp {
     Timestamp::from_millis(date.timestamp_millis())
 }
 
@@ -269,18 +257,4 @@ pub(super) fn activity(document: &RawDocumentBuf) -> Result<ActivityDoc, StoreEr
         test: stored.test,
         patients: stored.patients,
     })
-}
-
-impl StoredPosition {
-    pub(super) fn new(id: String, position: &Position) -> Self {
-        let Position { next_seq, hash, at } = *position;
-        Self { id, next_seq: int(next_seq), hash, at: date(at) }
-    }
-}
-
-pub(super) fn position(document: &RawDocumentBuf) -> Result<Position, StoreError> {
-    const MALFORMED: StoreError = StoreError::Malformed { collection: "meta" };
-    let stored: StoredPosition = decode("meta", document)?;
-    let next_seq = uint(stored.next_seq).ok_or(MALFORMED)?;
-    Ok(Position { next_seq, hash: stored.hash, at: time(stored.at) })
 }

@@ -89,6 +89,7 @@ struct Sql {
     bury_tests: String,
     put_activity: String,
     put_subject: String,
+    put_erasure: String,
 }
 
 const PUT_PATIENT: &str = "version = excluded.version, status = excluded.status,
@@ -134,6 +135,7 @@ impl Sql {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
             ),
             put_subject: format!("INSERT OR IGNORE INTO activity_patients_g{n} VALUES (?1, ?2)"),
+            put_erasure: format!("INSERT OR IGNORE INTO erasures_g{n} VALUES (?1, ?2)"),
         }
     }
 
@@ -145,6 +147,10 @@ impl Sql {
     }
 
     fn apply(&self, connection: &Connection, change: &StreamChange) -> rusqlite::Result<Applied> {
+        if let Some(kid) = change.erased {
+            let mut statement = connection.prepare_cached(&self.put_erasure)?;
+            statement.execute([text(change.patient), text(kid)])?;
+        }
         let at = self.cursor(connection, change.patient)?;
         if at >= change.to {
             return Ok(Applied::Already);

@@ -5,69 +5,16 @@ use domain::{
     ids::{PatientId, TestId},
     search::SearchCriteria,
 };
-use rusqlite::{Row, ToSql, params_from_iter};
 
 use super::{
-    SqliteStore, of_generation,
-    rows::{self, ACTIVE, ACTIVITY, PATIENT, TEST, int, text},
-    unavailable,
+    SqliteStore, activity,
+    query::Query,
+    rows::{self, ACTIVE, ERASURE, PATIENT, TEST, text},
 };
 use crate::{
     documents::{ActivityFilter, ActivityPage, Erasure, Generation, PatientDoc, TestDoc},
     store::{ReadModels, StoreError},
 };
-
-/// A value of a query.
-type Value = Box<dyn ToSql + Send>;
-
-/// A query with its values, in their order.
-struct Query {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Query {
-    fn new(sql: String) -> Self {
-        Self { sql, values: Vec::new() }
-    }
-
-    /// Adds a fixed text with one `?` and its value.
-    fn and(&mut self, sql: &'static str, value: impl ToSql + Send + 'static) {
-        self.sql.push_str(sql);
-        self.values.push(Box::new(value));
-    }
-
-    /// As [`Query::and`], where there is a value.
-    fn and_if(&mut self, sql: &'static str, value: Option<impl ToSql + Send + 'static>) {
-        if let Some(value) = value {
-            self.and(sql, value);
-        }
-    }
-
-    /// Adds the end of a page.
-    fn limit(mut self, order: &'static str, limit: usize) -> Self {
-        self.sql.push_str(order);
-        self.and(" LIMIT ?", i64::try_from(limit).unwrap_or(i64::MAX));
-        self
-    }
-}
-
-impl SqliteStore {
-    async fn query<T: Send + 'static>(
-        &self,
-        generation: Generation,
-        query: Query,
-        read: fn(&Row<'_>) -> Result<T, StoreError>,
-    ) -> Result<Vec<T>, StoreError> {
-        self.read(move |connection| {
-            let prepared = connection.prepare_cached(&query.sql);
-            let mut statement = prepared.map_err(of_generation(generation))?;
-            let rows = statement.query(params_from_iter(query.values));
-            rows::all(&mut rows.map_err(unavailable)?, read)
-        })
-        .await
-    }
-}
 
 fn search_query(
     Generation(n): Generation,
@@ -160,11 +107,13 @@ impl ReadModels for SqliteStore {
 
     async fn erasures(
         &self,
-        _: Generation,
-        _: Option<PatientId>,
-        _: usize,
+        generation: Generation,
+        after: Option<PatientId>,
+        limit: usize,
     ) -> Result<Vec<Erasure>, StoreError> {
-        Ok(Vec::new())
+        let mut query = Query::new(format!("SELECT {ERASURE} FROM erasures_g{}", generation.0));
+        query.and_if(" WHERE patient > ?", after.map(text));
+        self.query(generation, query.limit(" ORDER BY patient", limit), rows::erasure).await
     }
 
     async fn activity(
@@ -174,17 +123,8 @@ impl ReadModels for SqliteStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<ActivityPage, StoreError> {
-        let n = generation.0;
-        let mut query = Query::new(format!(
-            "SELECT {ACTIVITY} FROM activity_g{n} WHERE seq IN
-             (SELECT seq FROM activity_patients_g{n}"
-        ));
-        query.and(" WHERE patient = ?", filter.patient.map(text).unwrap_or_default());
-        query.and_if(" AND seq < ?", before.map(int));
-        let query = query.limit(" ORDER BY seq DESC", limit);
-        let Query { mut sql, values } = query;
-        sql.push_str(") ORDER BY seq DESC");
-        let documents = self.query(generation, Query { sql, values }, rows::activity).await?;
-        Ok(ActivityPage { documents, next: None })
+        let filter = filter.clone();
+        self.read(move |connection| activity::page(connection, generation, &filter, before, limit))
+            .await
     }
 }

@@ -10,10 +10,9 @@ use domain::{
 use rusqlite::{Row, types::FromSql};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::unavailable;
 use crate::{
     change::StreamChange,
-    documents::{ActivityDoc, PatientDoc, PatientState, TestDoc},
+    documents::{ActivityDoc, Erasure, Parked, PatientDoc, PatientState, TestDoc},
     store::StoreError,
 };
 
@@ -34,6 +33,12 @@ pub(super) const TEST: &str = "id, patient_id, version, first, status, revision,
 pub(super) const ACTIVITY: &str =
     "seq, at, type, outcome, purpose, actor, source, client, trace, test, patients";
 
+/// Columns of an erasure, in the order in which [`erasure`] reads.
+pub(super) const ERASURE: &str = "patient, kid";
+
+/// Columns of a parked stream, in the order in which [`parked`] reads.
+pub(super) const PARKED: &str = "patient, seq, reason, at, retry";
+
 /// Versions and positions stay below 2^53.
 pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -50,14 +55,14 @@ pub(super) fn json(value: &impl Serialize) -> String {
 }
 
 /// Reads the columns of one row in their order.
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     row: &'a Row<'a>,
     next: usize,
     table: &'static str,
 }
 
 impl<'a> Columns<'a> {
-    fn new(row: &'a Row<'a>, table: &'static str) -> Self {
+    pub(super) fn new(row: &'a Row<'a>, table: &'static str) -> Self {
         Self { row, next: 0, table }
     }
 
@@ -66,24 +71,29 @@ impl<'a> Columns<'a> {
         StoreError::Malformed { collection: self.table }
     }
 
-    fn raw<T: FromSql>(&mut self) -> Result<T, StoreError> {
+    pub(super) fn raw<T: FromSql>(&mut self) -> Result<T, StoreError> {
         self.next += 1;
         self.row.get(self.next - 1).map_err(|_| self.malformed())
     }
 
-    fn uint(&mut self) -> Result<u64, StoreError> {
+    pub(super) fn uint(&mut self) -> Result<u64, StoreError> {
         u64::try_from(self.raw::<i64>()?).map_err(|_| self.malformed())
     }
 
-    fn time(&mut self) -> Result<Timestamp, StoreError> {
+    pub(super) fn optional_uint(&mut self) -> Result<Option<u64>, StoreError> {
+        let value: Option<i64> = self.raw()?;
+        value.map(u64::try_from).transpose().map_err(|_| self.malformed())
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
         self.raw().map(Timestamp::from_millis)
     }
 
-    fn parsed<T: FromStr>(&mut self) -> Result<T, StoreError> {
+    pub(super) fn parsed<T: FromStr>(&mut self) -> Result<T, StoreError> {
         self.raw::<String>()?.parse().map_err(|_| self.malformed())
     }
 
-    fn optional<T: FromStr>(&mut self) -> Result<Option<T>, StoreError> {
+    pub(super) fn optional<T: FromStr>(&mut self) -> Result<Option<T>, StoreError> {
         let text: Option<String> = self.raw()?;
         text.map(|text| text.parse()).transpose().map_err(|_| self.malformed())
     }
@@ -192,14 +202,18 @@ pub(super) fn activity(row: &Row<'_>) -> Result<ActivityDoc, StoreError> {
     })
 }
 
-/// Reads every row of a query.
-pub(super) fn all<T>(
-    rows: &mut rusqlite::Rows<'_>,
-    read: fn(&Row<'_>) -> Result<T, StoreError>,
-) -> Result<Vec<T>, StoreError> {
-    let mut documents = Vec::new();
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        documents.push(read(row)?);
-    }
-    Ok(documents)
+pub(super) fn erasure(row: &Row<'_>) -> Result<Erasure, StoreError> {
+    let mut columns = Columns::new(row, "erasures");
+    Ok(Erasure { patient: columns.parsed()?, kid: columns.parsed()? })
+}
+
+pub(super) fn parked(row: &Row<'_>) -> Result<Parked, StoreError> {
+    let mut columns = Columns::new(row, "parked");
+    Ok(Parked {
+        patient: columns.parsed()?,
+        seq: columns.uint()?,
+        reason: columns.raw()?,
+        at: columns.time()?,
+        retry: columns.raw()?,
+    })
 }

@@ -1,109 +1,222 @@
-//! The books of a generation.
+//! The books of a generation. Position, office and note are one row of `generations`.
+
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use domain::{ids::PatientId, time::Timestamp};
-use rusqlite::{OptionalExtension, params};
+use domain::ids::PatientId;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use uuid::Uuid;
 
 use super::{
     SqliteStore, generations, of_generation,
-    rows::{int, text},
+    query::Query,
+    rows::{self, Columns, PARKED, int, text},
+    unavailable,
 };
 use crate::{
     documents::{Generation, Office, Parked, Position},
     store::{StoreError, Upkeep},
 };
 
+/// Reads columns of a generation's row; a missing row is a missing generation.
+fn book<T>(
+    connection: &Connection,
+    generation: Generation,
+    columns: &'static str,
+    read: fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let sql = format!("SELECT {columns} FROM generations WHERE generation = ?1");
+    let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
+    let mut rows = statement.query([generation.0]).map_err(unavailable)?;
+    let row = rows.next().map_err(unavailable)?;
+    row.map_or(Err(StoreError::Generation(generation.0)), read)
+}
+
+fn position(row: &Row<'_>) -> Result<Option<Position>, StoreError> {
+    let mut columns = Columns::new(row, "generations");
+    let Some(next_seq) = columns.optional_uint()? else { return Ok(None) };
+    Ok(Some(Position { next_seq, hash: columns.parsed()?, at: columns.time()? }))
+}
+
+fn office(row: &Row<'_>) -> Result<Option<Office>, StoreError> {
+    let mut columns = Columns::new(row, "generations");
+    let Some(term) = columns.optional_uint()? else { return Ok(None) };
+    Ok(Some(Office { term, holder: columns.optional()?, beat: columns.uint()? }))
+}
+
+/// Changes the row of whoever is in office, by assignments to members `?4` and on.
+fn set(
+    connection: &Connection,
+    generation: Generation,
+    office: &Office,
+    assignments: &str,
+    values: &[&dyn ToSql],
+) -> Result<(), StoreError> {
+    let (term, holder) = (int(office.term), office.holder.map(text));
+    let mut all: Vec<&dyn ToSql> = vec![&generation.0, &term, &holder];
+    all.extend(values);
+    let sql = format!(
+        "UPDATE generations SET {assignments}
+         WHERE generation = ?1 AND term = ?2 AND holder IS ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql).map_err(unavailable)?;
+    if statement.execute(all.as_slice()).map_err(unavailable)? == 0 {
+        generations::require(connection, generation)?;
+        return Err(StoreError::Fenced);
+    }
+    Ok(())
+}
+
+fn take_office(
+    connection: &Connection,
+    generation: Generation,
+    seen: Option<Office>,
+    holder: Uuid,
+) -> Result<Option<Office>, StoreError> {
+    if book(connection, generation, "term, holder, beat", office)? != seen {
+        return Ok(None);
+    }
+    let term = seen.map_or(0, |office| office.term) + 1;
+    let sql = "UPDATE generations SET term = ?2, holder = ?3, beat = 0 WHERE generation = ?1";
+    let values = params![generation.0, int(term), text(holder)];
+    connection.execute(sql, values).map_err(unavailable)?;
+    Ok(Some(Office { holder: Some(holder), term, beat: 0 }))
+}
+
 #[async_trait]
 impl Upkeep for SqliteStore {
     async fn position(&self, generation: Generation) -> Result<Option<Position>, StoreError> {
-        let stored = self.read(move |connection| {
-            let sql = "SELECT next_seq, hash, at FROM generations WHERE generation = ?1";
-            let read = |row: &rusqlite::Row<'_>| {
-                Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?, row.get(2)?))
-            };
-            let stored = connection.query_row(sql, [generation.0], read).optional();
-            stored.map_err(of_generation(generation))?.ok_or(StoreError::Generation(generation.0))
-        });
-        let (Some(next_seq), hash, at) = stored.await? else { return Ok(None) };
-        let malformed = || StoreError::Malformed { collection: "generations" };
-        let hash: Option<String> = hash;
-        let at: Option<i64> = at;
-        Ok(Some(Position {
-            next_seq: u64::try_from(next_seq).map_err(|_| malformed())?,
-            hash: hash.and_then(|it| it.parse().ok()).ok_or_else(malformed)?,
-            at: at.map(Timestamp::from_millis).ok_or_else(malformed)?,
-        }))
+        self.read(move |connection| book(connection, generation, "next_seq, hash, at", position))
+            .await
     }
 
     async fn set_position(
         &self,
         generation: Generation,
         position: &Position,
-        _: &Office,
+        office: &Office,
     ) -> Result<(), StoreError> {
-        let Position { next_seq, hash, at } = *position;
+        let (position, office) = (*position, *office);
         self.write(move |connection| {
-            generations::require(connection, generation)?;
-            let set = "UPDATE generations SET next_seq = ?2, hash = ?3, at = ?4
+            set(connection, generation, &office, "beat = beat + 1", &[])?;
+            let Position { next_seq, hash, at } = position;
+            let sql = "UPDATE generations SET next_seq = ?2, hash = ?3, at = ?4
                        WHERE generation = ?1 AND coalesce(next_seq, -1) < ?2";
             let values = params![generation.0, int(next_seq), text(hash), at.millis()];
-            connection.execute(set, values).map(|_| ()).map_err(of_generation(generation))
+            connection.execute(sql, values).map(|_| ()).map_err(unavailable)
         })
         .await
     }
 
-    async fn office(&self, _: Generation) -> Result<Option<Office>, StoreError> {
-        Ok(None)
+    async fn office(&self, generation: Generation) -> Result<Option<Office>, StoreError> {
+        self.read(move |connection| book(connection, generation, "term, holder, beat", office))
+            .await
     }
 
     async fn take_office(
         &self,
-        _: Generation,
-        _: Option<Office>,
+        generation: Generation,
+        seen: Option<Office>,
         holder: Uuid,
     ) -> Result<Option<Office>, StoreError> {
-        Ok(Some(Office { holder: Some(holder), term: 1, beat: 0 }))
+        self.write(move |connection| take_office(connection, generation, seen, holder)).await
     }
 
-    async fn beat(&self, _: Generation, _: &Office) -> Result<(), StoreError> {
-        Ok(())
+    async fn beat(&self, generation: Generation, office: &Office) -> Result<(), StoreError> {
+        let office = *office;
+        self.write(move |connection| set(connection, generation, &office, "beat = beat + 1", &[]))
+            .await
     }
 
-    async fn leave_office(&self, _: Generation, _: &Office) -> Result<(), StoreError> {
-        Ok(())
+    async fn leave_office(
+        &self,
+        generation: Generation,
+        office: &Office,
+    ) -> Result<(), StoreError> {
+        let office = *office;
+        self.write(move |connection| {
+            let left = "holder = NULL, beat = beat + 1";
+            match set(connection, generation, &office, left, &[]) {
+                Err(StoreError::Fenced) => Ok(()),
+                left => left,
+            }
+        })
+        .await
     }
 
-    async fn park(&self, _: Generation, _: &Parked) -> Result<(), StoreError> {
-        Ok(())
+    async fn park(&self, generation: Generation, parked: &Parked) -> Result<(), StoreError> {
+        let Parked { patient, seq, reason, at, retry } = parked.clone();
+        self.write(move |connection| {
+            let sql = format!(
+                "INSERT OR REPLACE INTO parked_g{} ({PARKED}) VALUES (?1, ?2, ?3, ?4, ?5)",
+                generation.0
+            );
+            let values = params![text(patient), int(seq), reason, at.millis(), retry];
+            connection.execute(&sql, values).map(|_| ()).map_err(of_generation(generation))
+        })
+        .await
     }
 
     async fn parked(
         &self,
-        _: Generation,
-        _: Option<PatientId>,
-        _: usize,
+        generation: Generation,
+        after: Option<PatientId>,
+        limit: usize,
     ) -> Result<Vec<Parked>, StoreError> {
-        Ok(Vec::new())
+        let mut query = Query::new(format!("SELECT {PARKED} FROM parked_g{}", generation.0));
+        query.and_if(" WHERE patient > ?", after.map(text));
+        self.query(generation, query.limit(" ORDER BY patient", limit), rows::parked).await
     }
 
     async fn retry_parked(
         &self,
-        _: Generation,
-        _: Option<&[PatientId]>,
+        generation: Generation,
+        patients: Option<&[PatientId]>,
     ) -> Result<u64, StoreError> {
-        Ok(0)
+        let patients = patients.map(|them| them.iter().copied().collect::<BTreeSet<_>>());
+        self.write(move |connection| {
+            let all = format!("UPDATE parked_g{} SET retry = 1", generation.0);
+            let ask = || match patients {
+                None => connection.execute(&all, ()),
+                Some(patients) => {
+                    let mut ask = connection.prepare(&format!("{all} WHERE patient = ?1"))?;
+                    patients.iter().map(|patient| ask.execute([text(patient)])).sum()
+                }
+            };
+            let asked = ask().map_err(of_generation(generation))?;
+            Ok(u64::try_from(asked).unwrap_or(u64::MAX))
+        })
+        .await
     }
 
-    async fn unpark(&self, _: Generation, _: PatientId) -> Result<(), StoreError> {
-        Ok(())
+    async fn unpark(&self, generation: Generation, patient: PatientId) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let sql = format!("DELETE FROM parked_g{} WHERE patient = ?1", generation.0);
+            let gone = connection.execute(&sql, [text(patient)]);
+            gone.map(|_| ()).map_err(of_generation(generation))
+        })
+        .await
     }
 
-    async fn note(&self, _: Generation) -> Result<Option<String>, StoreError> {
-        Ok(None)
+    async fn note(&self, generation: Generation) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT note FROM generations WHERE generation = ?1";
+        let note = self.read(move |connection| {
+            let note = connection.query_row(sql, [generation.0], |row| row.get(0)).optional();
+            note.map_err(unavailable)?.ok_or(StoreError::Generation(generation.0))
+        });
+        note.await
     }
 
-    async fn set_note(&self, _: Generation, _: &str, _: &Office) -> Result<(), StoreError> {
-        Ok(())
+    async fn set_note(
+        &self,
+        generation: Generation,
+        note: &str,
+        office: &Office,
+    ) -> Result<(), StoreError> {
+        let (note, office) = (note.to_owned(), *office);
+        self.write(move |connection| {
+            set(connection, generation, &office, "note = ?4, beat = beat + 1", &[&note])
+        })
+        .await
     }
 }

@@ -105,6 +105,22 @@ impl Raw {
         }
     }
 
+    /// Whether there still is a position, an office or a note of a generation.
+    pub(super) async fn mentions_books(&self, generation: Generation) -> bool {
+        match self {
+            Self::Memory => false,
+            Self::Sqlite(folder) => {
+                let connection = rusqlite::Connection::open(file(folder)).unwrap();
+                let sql = "SELECT count(*) FROM generations WHERE generation = ?1";
+                connection.query_row(sql, [generation.0], |row| row.get(0)).unwrap()
+            }
+            Self::Mongo(database) => {
+                let filter = doc! { "_id": { "$regex": format!("_g{}$", generation.0) } };
+                database.collection::<Document>("meta").count_documents(filter).await.unwrap() > 0
+            }
+        }
+    }
+
     /// Whether a text stands anywhere in the files, where the store has files of its own.
     pub(super) fn files_contain(&self, text: &str) -> bool {
         let Self::Sqlite(folder) = self else { return false };
@@ -118,8 +134,11 @@ impl Raw {
 fn row(path: &PathBuf, table: &str, id: &str) -> BTreeMap<String, String> {
     use rusqlite::types::Value;
     let connection = rusqlite::Connection::open(path).unwrap();
+    // The key is the first column, whatever its name.
+    let first = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+    let key = first.column_name(0).unwrap().to_owned();
     let mut statement =
-        connection.prepare(&format!("SELECT * FROM {table} WHERE id = ?1")).unwrap();
+        connection.prepare(&format!("SELECT * FROM {table} WHERE {key} = ?1")).unwrap();
     let names: Vec<String> = statement.column_names().map(ToString::to_string).collect();
     let read = |row: &rusqlite::Row<'_>| {
         let mut members = BTreeMap::new();

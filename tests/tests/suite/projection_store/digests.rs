@@ -1,6 +1,6 @@
 //! Digests and comparisons are of what documents say.
 
-use domain::event::Event;
+use domain::{event::Event, ids::KeyId};
 use projections::{
     change::StreamChange,
     digest::{Difference, Document, compare, digest},
@@ -72,6 +72,34 @@ pub(super) async fn any_single_change_changes_the_digest(stores: &Stores) {
         seen.push(hash);
     }
     assert_eq!(digest(&*stores.one, generation).await.unwrap().hash, *seen.last().unwrap());
+}
+
+pub(super) async fn an_erasure_is_part_of_the_digest(stores: &Stores) {
+    let (first, second) = (stores.generation().await, stores.one.create().await.unwrap());
+    let third = stores.one.create().await.unwrap();
+    let patient = patient_id(1);
+    let erasure = |kid: u128, version| {
+        StreamChange::erasure(patient, KeyId::new(Uuid::from_u128(kid)), version, [])
+    };
+    // Everything but the entry is equal.
+    let without = StreamChange { erased: None, ..erasure(1, 2) };
+    for (generation, change) in [(first, erasure(1, 2)), (second, erasure(2, 2)), (third, without)]
+    {
+        stores.one.apply(generation, &[change]).await.unwrap();
+    }
+    let store: &dyn ReadModels = &*stores.two;
+    let digest = async |generation| digest(store, generation).await.unwrap();
+    let digests = [digest(first).await, digest(second).await, digest(third).await];
+    assert_eq!(digests.map(|it| (it.patients, it.erasures)), [(1, 1), (1, 1), (1, 0)]);
+    assert!(digests[0].hash != digests[1].hash && digests[0].hash != digests[2].hash);
+    assert_eq!(digests[0], in_memory(&[erasure(1, 2)]).await);
+    let document = Document::Erasure(patient);
+    for (other, version) in [(second, Some(0)), (third, None)] {
+        let expected = Difference { document, first: Some(0), second: version };
+        assert_eq!(compare(store, first, other).await.unwrap(), [expected]);
+    }
+    stores.one.apply(third, &[erasure(1, 2)]).await.unwrap();
+    assert_eq!(compare(store, first, third).await.unwrap(), []);
 }
 
 pub(super) async fn differences_are_named_with_their_versions(stores: &Stores) {

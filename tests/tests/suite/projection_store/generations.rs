@@ -1,17 +1,18 @@
 //! Making, choosing and dropping generations.
 
 use projections::{
-    documents::{Generation, Office, Position},
+    change::StreamChange,
+    documents::{Generation, Office, Parked, Pointer, Position},
     store::StoreError,
 };
 
 use super::{
     backends::Stores,
-    fixtures::{at, history, patient_id, registered, whole},
+    fixtures::{KID, at, history, patient_id, registered, test_id, whole},
 };
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, generation: u32) {
+pub(super) fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, generation: u32) {
     match result {
         Err(StoreError::Generation(number)) => assert_eq!(number, generation),
         other => panic!("{other:?} is no refusal of generation {generation}"),
@@ -57,6 +58,90 @@ pub(super) async fn a_serving_generation_is_not_dropped(stores: &Stores) {
     assert!(!tables.iter().any(|table| table.ends_with("_g1")), "{tables:?}");
 }
 
+fn pointer(serving: u32, also: Option<u32>) -> Pointer {
+    Pointer { serving: Generation(serving), also: also.map(Generation) }
+}
+
+pub(super) async fn a_pointer_moves_by_way_of_both_generations(stores: &Stores) {
+    let first = stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    let third = stores.two.create().await.unwrap();
+    let read = async || stores.two.pointer().await.unwrap();
+    let one = &stores.one;
+    assert_eq!(read().await, pointer(1, None));
+    refused(one.join(first).await, 1);
+    // Each step twice: whoever did not hear the answer does it again.
+    for _ in 0..2 {
+        one.join(third).await.unwrap();
+        assert_eq!(read().await, pointer(1, Some(3)));
+    }
+    one.join(second).await.unwrap();
+    assert_eq!(read().await, pointer(1, Some(2)));
+    one.activate(first).await.unwrap();
+    assert_eq!(read().await, pointer(1, Some(2)));
+    for _ in 0..2 {
+        one.activate(second).await.unwrap();
+        assert_eq!(read().await, pointer(2, Some(1)));
+        assert_eq!(stores.one.serving().await.unwrap(), second);
+    }
+    for generation in [first, second] {
+        refused(stores.two.drop_generation(generation).await, generation.0);
+    }
+    for other in [third, second, Generation(9)] {
+        one.settle(other).await.unwrap();
+        assert_eq!(read().await, pointer(2, Some(1)));
+    }
+    for _ in 0..2 {
+        one.settle(first).await.unwrap();
+        assert_eq!(read().await, pointer(2, None));
+    }
+    refused(stores.two.drop_generation(second).await, 2);
+    // Back again, and a third one without the other's consent.
+    one.activate(first).await.unwrap();
+    one.activate(third).await.unwrap();
+    assert_eq!(read().await, pointer(3, Some(1)));
+    stores.two.drop_generation(second).await.unwrap();
+    assert_eq!(stores.one.list().await.unwrap(), [first, third]);
+    assert_eq!(read().await, pointer(3, Some(1)));
+    refused(one.join(second).await, 2);
+    refused(one.activate(second).await, 2);
+}
+
+pub(super) async fn two_that_activate_at_once_leave_one_pointer(stores: &Stores) {
+    let first = stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    let third = stores.one.create().await.unwrap();
+    let (one, two) = tokio::join!(stores.one.activate(second), stores.two.activate(third));
+    one.and(two).unwrap();
+    let found = stores.one.pointer().await.unwrap();
+    // Whoever came second found the other in its place.
+    let expected = [pointer(2, Some(3)), pointer(3, Some(2))];
+    assert!(expected.contains(&found), "{found:?}");
+    stores.one.drop_generation(first).await.unwrap();
+}
+
+pub(super) async fn nothing_of_a_dropped_generation_is_left(stores: &Stores) {
+    stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    let office = stores.in_office(second).await;
+    stores.one.set_note(second, "SECRETNOTE", &office).await.unwrap();
+    let patient = patient_id(1);
+    let erasure = StreamChange::erasure(patient, KID, 2, [(test_id(1), 1)]);
+    stores.one.apply(second, &[erasure]).await.unwrap();
+    let (seq, reason) = (1, "why".to_owned());
+    let parked = Parked { patient, seq, reason, at: at(1), retry: false };
+    stores.one.park(second, &parked).await.unwrap();
+    let tables = stores.raw.tables().await;
+    let kinds = ["erasures_g2", "parked_g2", "patients_g2", "tests_g2", "activity_g2"];
+    let exists = |kind: &&str| tables.iter().any(|table| table == kind);
+    assert!(tables.is_empty() || kinds.iter().all(exists), "{tables:?}");
+
+    stores.two.drop_generation(second).await.unwrap();
+    let tables = stores.raw.tables().await;
+    assert!(!tables.iter().any(|table| table.ends_with("_g2")), "{tables:?}");
+    assert!(!stores.raw.mentions_books(second).await);
+}
+
 pub(super) async fn a_number_is_never_used_again(stores: &Stores) {
     stores.generation().await;
     let second = stores.one.create().await.unwrap();
@@ -84,6 +169,7 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     let change = whole(patient_id(1), &history([registered("ANN")]));
     let position = Position { next_seq: 1, hash: domain::hash::Hash::ZERO, at: at(1) };
     refused(stores.one.activate(missing).await, 9);
+    refused(stores.one.join(missing).await, 9);
     refused(stores.one.drop_generation(missing).await, 9);
     refused(stores.one.apply(missing, std::slice::from_ref(&change)).await, 9);
     let office = Office { holder: None, term: 1, beat: 0 };
