@@ -4,5 +4,6 @@
 mod crash;
 mod crashes;
 mod histories;
+mod load;
 mod process;
 mod world;

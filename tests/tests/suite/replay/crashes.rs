@@ -1,21 +1,28 @@
 //! A crash before and after every durable write of a command, a follower, an erasure, a rebuild
 //! with its flip, and a rotation of the key-encryption key; then another process goes on.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use domain::{
     ids::{KeyId, Stream},
     record::Record,
     sealed::parse_compact,
+    time::Timestamp,
+};
+use projections::{
+    follower::Deps,
+    rebuild::{Options, Pace, rebuild},
+    store::hooked::Hooked,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::samples;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     crash::Crash,
     process::{Answer, Process},
-    world::{Backend, World},
+    world::{Backend, World, at_once},
 };
 
 /// More moments than any of the scenarios has: a scenario that never ends is a defect.
@@ -155,4 +162,74 @@ async fn a_crash_at_any_moment_of_a_patients_life_leaves_nothing_half_done_on_sq
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_moment_of_a_patients_life_leaves_nothing_half_done_on_mongo() {
     at_every_moment(Backend::Mongo, 1, 4).await;
+}
+
+/// A rebuild that ends at a moment, and another that goes on; whether the first one ended so.
+async fn a_rebuild_with_a_crash(world: &World, moment: usize) -> bool {
+    let crash = Crash::at(moment);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (place, fate) = (world.place.clone(), crash.clone());
+    let audit = world.audit.url().to_owned();
+    let first = runtime.spawn(async move {
+        let store = Arc::new(Hooked::new(place.store().await, fate));
+        let ring = place.ring().await;
+        let audit = crate::follower::audit::client(&audit, "projections");
+        let clock = || Timestamp::from_millis(0);
+        let deps = Deps { store, audit, ring, ledger_key: None, clock };
+        rebuild(&deps, &small_steps(), &CancellationToken::new()).await.unwrap()
+    });
+    let finished = tokio::select! {
+        summary = first => summary.is_ok(),
+        () = crash.happening() => false,
+    };
+    runtime.shutdown_background();
+    let store = world.place.store().await;
+    if !finished {
+        let deps = world.deps(store.clone(), world.place.ring().await);
+        let summary = rebuild(&deps, &small_steps(), &CancellationToken::new()).await.unwrap();
+        assert!(summary.serves && summary.differences.is_empty(), "moment {moment}: {summary:?}");
+    }
+    let pointer = store.pointer().await.unwrap();
+    assert_eq!(pointer.also, None, "moment {moment}");
+    world.check(&format!("after a crash of a rebuild at moment {moment}")).await;
+    for generation in store.list().await.unwrap() {
+        if generation != pointer.serving {
+            store.drop_generation(generation).await.unwrap();
+        }
+    }
+    !finished
+}
+
+/// A rebuild of many batches.
+fn small_steps() -> Options {
+    let options = at_once();
+    Options { pace: Pace { batch: 10, ..options.pace }, ..options }
+}
+
+async fn rebuilds_at_every_moment(backend: Backend, each: usize) {
+    let world = World::new(backend).await;
+    for moment in [0, 1_000_000] {
+        // The second one has no crash: two lives are enough to rebuild.
+        a_life_with_a_crash(&world, moment).await;
+    }
+    let mut moments = (0..MOST_MOMENTS).step_by(each);
+    let uncrashed = loop {
+        let moment = moments.next().expect("the rebuild ends");
+        if !a_rebuild_with_a_crash(&world, moment).await {
+            break moment;
+        }
+    };
+    assert!(uncrashed > 15, "there are more durable writes than {uncrashed}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_moment_of_a_rebuild_leaves_nothing_half_done_on_sqlite() {
+    rebuilds_at_every_moment(Backend::Sqlite, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_moment_of_a_rebuild_leaves_nothing_half_done_on_mongo() {
+    rebuilds_at_every_moment(Backend::Mongo, 4).await;
 }

@@ -37,6 +37,8 @@ pub(super) struct Process {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
+    /// The read models follow later.
+    pub(super) pending: bool,
 }
 
 impl Process {
@@ -132,8 +134,9 @@ impl Process {
         let answered = async {
             let response = request.send().await.ok()?;
             let status = response.status().as_u16();
+            let pending = response.headers().contains_key("x-projection");
             let body = serde_json::from_str(&response.text().await.ok()?).unwrap_or(Value::Null);
-            Some(Answer { status, body })
+            Some(Answer { status, body, pending })
         };
         tokio::select! {
             answer = answered => answer,

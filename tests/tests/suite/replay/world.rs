@@ -8,7 +8,7 @@ use projections::{
     follower::Deps,
     key_ring::{KeyRing, kek::Kek, store::KeyStore},
     open::{open_key_store, open_projection_store},
-    rebuild::rebuild,
+    rebuild::{Options, Pace, rebuild},
     store::{ProjectionStore, memory::MemoryStore},
 };
 use runtime::store_location::StoreLocation;
@@ -54,6 +54,20 @@ impl Place {
 
 pub(super) fn ring(keys: Arc<dyn KeyStore>) -> KeyRing {
     KeyRing::new(keys, Kek::new([7; 32].into()))
+}
+
+/// A rebuild that waits for nobody who serves, because nobody does.
+pub(super) fn at_once() -> Options {
+    let moment = Duration::from_millis(1);
+    let pace = Pace {
+        joined: moment,
+        settled: moment,
+        patience: Duration::from_millis(200),
+        beat: Duration::from_millis(20),
+        look: Duration::from_millis(10),
+        ..Pace::default()
+    };
+    Options { pace, ..Options::default() }
 }
 
 pub(super) struct World {
@@ -102,7 +116,7 @@ impl World {
     /// The digest of read models made anew from the ledger, in a store of their own.
     pub(super) async fn rebuilt(&self, store: Arc<dyn ProjectionStore>) -> Digest {
         let deps = self.deps(store.clone(), self.place.ring().await);
-        let summary = rebuild(&deps, &CancellationToken::new()).await.unwrap();
+        let summary = rebuild(&deps, &at_once(), &CancellationToken::new()).await.unwrap();
         let built = projections::documents::Generation(summary.generation);
         digest(store.as_ref(), built).await.unwrap()
     }
