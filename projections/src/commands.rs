@@ -1,17 +1,24 @@
 //! What each subcommand composes. Results go to standard output as one line of JSON.
 
-use std::fs;
+use std::{fs, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use audit_client::{AuditClient, Options};
 use audit_verify::checkpoint::LedgerKey;
 use domain::time::Timestamp;
 use projections::{
-    config::{FollowArgs, LedgerArgs, SourceArgs, StatusArgs, StoreArgs},
+    config::{
+        ActivateArgs, DigestArgs, FollowArgs, GenerationsCommand, LedgerArgs, RebuildArgs,
+        SourceArgs, StatusArgs, StoreArgs,
+    },
     digest,
+    documents::Generation,
     follower::{self, Deps, Progress},
+    generations,
     open::{open_key_ring, open_projection_store, until_open},
-    status,
+    rebuild::{self, Pace, Then, Until},
+    status::{self, Status},
+    store::ProjectionStore,
 };
 use runtime::{
     health::{self, Readiness},
@@ -20,6 +27,9 @@ use runtime::{
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
+
+/// The answer that documents differ; failures have another code.
+const DIFFERENT: u8 = 1;
 
 pub(crate) async fn follow(args: FollowArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let readiness = Readiness::default();
@@ -42,20 +52,43 @@ pub(crate) async fn follow(args: FollowArgs, shutdown: CancellationToken) -> any
     Ok(())
 }
 
-pub(crate) async fn rebuild(args: SourceArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let deps = deps(&args, &Readiness::default(), &shutdown).await?;
-    show(&projections::rebuild::rebuild(&deps, &shutdown).await?)
+/// Exit code 1 where documents differ and that was the question.
+pub(crate) async fn rebuild(
+    args: RebuildArgs,
+    shutdown: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let deps = deps(&args.sources, &Readiness::default(), &shutdown).await?;
+    let then = match (args.dry_run, args.require_equal) {
+        (true, _) => Then::Drop,
+        (_, true) => Then::ServeIfEqual,
+        _ => Then::Serve,
+    };
+    let options = rebuild::Options {
+        until: args.until_seq.map(Until::Seq).or(args.until_time.map(Until::Time)),
+        fresh: args.fresh,
+        then,
+        bar: true,
+        ..rebuild::Options::default()
+    };
+    let summary = rebuild::rebuild(&deps, &options, &shutdown).await?;
+    show(&summary)?;
+    Ok(if then != Then::Serve && !summary.differences.is_empty() {
+        DIFFERENT.into()
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<()> {
-    let store = open_projection_store(&args.store.store, &args.store.database_prefix).await?;
-    let (audit, key) = ledger(&args.ledger)?;
-    show(&status::status(store.as_ref(), &audit, key, now()).await?)
+    show(&status_of(&args).await?)
 }
 
-pub(crate) async fn digest(args: StoreArgs) -> anyhow::Result<()> {
-    let store = open_projection_store(&args.store, &args.database_prefix).await?;
-    let generation = store.serving().await?;
+pub(crate) async fn digest(args: DigestArgs) -> anyhow::Result<()> {
+    let store = open(&args.store).await?;
+    let generation = match args.generation {
+        Some(number) => Generation(number),
+        None => store.serving().await?,
+    };
     let digest = digest::digest(store.as_ref(), generation).await?;
     show(&serde_json::json!({
         "generation": generation.0,
@@ -64,6 +97,42 @@ pub(crate) async fn digest(args: StoreArgs) -> anyhow::Result<()> {
         "tests": digest.tests,
         "erasures": digest.erasures,
     }))
+}
+
+pub(crate) async fn generations(
+    command: GenerationsCommand,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let pace = Pace::default();
+    match command {
+        GenerationsCommand::List(args) => {
+            for generation in status_of(&args).await?.generations {
+                show(&generation)?;
+            }
+            Ok(())
+        }
+        GenerationsCommand::Activate(args) => {
+            let ActivateArgs { generation, now, sources } = *args;
+            let deps = deps(&sources, &Readiness::default(), &shutdown).await?;
+            let generation = Generation(generation);
+            show(&generations::activate(&deps, generation, now, &pace, &shutdown).await?)
+        }
+        GenerationsCommand::Drop(args) => {
+            let store = open(&args.store).await?;
+            generations::drop(store.as_ref(), Generation(args.generation), &pace).await?;
+            show(&serde_json::json!({ "dropped": args.generation }))
+        }
+    }
+}
+
+async fn status_of(args: &StatusArgs) -> anyhow::Result<Status> {
+    let store = open(&args.store).await?;
+    let (audit, key) = ledger(&args.ledger)?;
+    Ok(status::status(store.as_ref(), &audit, key, now()).await?)
+}
+
+async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn ProjectionStore>> {
+    Ok(open_projection_store(&args.store, &args.database_prefix).await?)
 }
 
 async fn deps(

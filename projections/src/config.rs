@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use domain::ids::Name;
+use domain::{ids::Name, time::Timestamp};
 use runtime::{secrets::SecretRef, store_location::StoreLocation};
 
 /// The read models: follow the ledger, rebuild, inspect.
@@ -21,11 +21,83 @@ pub enum Command {
     /// Follow the ledger into the read models that serve, until told to stop.
     Follow(Box<FollowArgs>),
     /// Make the read models anew from the ledger, verify it, and let them serve.
-    Rebuild(Box<SourceArgs>),
+    Rebuild(Box<RebuildArgs>),
     /// Show which generation serves and how far it is behind the ledger.
     Status(Box<StatusArgs>),
-    /// Show the digest of the generation that serves.
-    Digest(StoreArgs),
+    /// Show the digest of a generation.
+    Digest(DigestArgs),
+    /// List generations, let another one serve, or drop one.
+    #[command(subcommand)]
+    Generations(GenerationsCommand),
+}
+
+/// What to do with generations.
+#[derive(Debug, Subcommand)]
+pub enum GenerationsCommand {
+    /// Show each on a line of its own.
+    List(Box<StatusArgs>),
+    /// Bring a complete generation up to the ledger and let it serve.
+    Activate(Box<ActivateArgs>),
+    /// Drop one that is not in use.
+    Drop(DropArgs),
+}
+
+/// Options of `rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Build the state as of this record, keep it, and do not let it serve.
+    #[arg(long, value_name = "SEQ", conflicts_with_all = ["until_time", "dry_run", "require_equal"])]
+    pub until_seq: Option<u64>,
+    /// Build the state as of this time, such as 2026-11-23T08:15:30.123Z.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["dry_run", "require_equal"])]
+    pub until_time: Option<Timestamp>,
+    /// Drop what unfinished builds left and begin anew.
+    #[arg(long)]
+    pub fresh: bool,
+    /// Name the documents that differ from those that serve, and drop what was built. Exit code
+    /// 1 where there are any.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Let it serve only if no document differs; else keep it. Exit code 1 where some do.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub require_equal: bool,
+    /// Ledger, read models and keys.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+}
+
+/// Options of `digest`.
+#[derive(Debug, Args)]
+pub struct DigestArgs {
+    /// The generation; without it the one that serves.
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u32>,
+    /// The read models.
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+/// Options of `generations activate`.
+#[derive(Debug, Args)]
+pub struct ActivateArgs {
+    /// The generation.
+    pub generation: u32,
+    /// Let it serve at once, behind as it is; the follower brings what is missing.
+    #[arg(long)]
+    pub now: bool,
+    /// Ledger, read models and keys.
+    #[command(flatten)]
+    pub sources: SourceArgs,
+}
+
+/// Options of `generations drop`.
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    /// The generation.
+    pub generation: u32,
+    /// The read models.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Options of `follow`.

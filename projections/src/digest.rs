@@ -106,6 +106,36 @@ pub async fn compare(
     Ok(differences)
 }
 
+/// As [`compare`], of one document.
+pub async fn compare_one(
+    store: &dyn ReadModels,
+    first: Generation,
+    second: Generation,
+    document: Document,
+) -> Result<Option<Difference>, StoreError> {
+    let first = entry(store, first, document).await?;
+    let second = entry(store, second, document).await?;
+    Ok(difference(first.as_ref(), second.as_ref()))
+}
+
+async fn entry(
+    store: &dyn ReadModels,
+    generation: Generation,
+    document: Document,
+) -> Result<Option<Entry>, StoreError> {
+    Ok(match document {
+        Document::Patient(id) => store.patient(generation, id).await?.as_ref().map(Entry::from),
+        Document::Test(patient, id) => {
+            store.test(generation, patient, id).await?.as_ref().map(Entry::from)
+        }
+        Document::Erasure(patient) => {
+            let before = patient.uuid().as_u128().checked_sub(1).map(Uuid::from_u128);
+            let next = store.erasures(generation, before.map(PatientId::new), 1).await?;
+            next.first().filter(|erasure| erasure.patient == patient).map(Entry::from)
+        }
+    })
+}
+
 fn difference(first: Option<&Entry>, second: Option<&Entry>) -> Option<Difference> {
     let document = first.or(second)?.document;
     if first.map(|it| &it.line) == second.map(|it| &it.line) {

@@ -213,12 +213,55 @@ pub enum RebuildError {
         /// Records under the checkpoint.
         size: u64,
     },
+    /// The process that builds a generation, or follows into it, is alive.
+    #[error("another process builds generation {generation}")]
+    Busy {
+        /// The generation.
+        generation: u32,
+    },
+    /// The note of an unfinished generation is none, or does not fit the ledger.
+    #[error("the note of generation {generation} cannot be used; begin anew with --fresh")]
+    Note {
+        /// The generation.
+        generation: u32,
+    },
+    /// Another process let another generation serve meanwhile.
+    #[error("the pointer to the generations in use was moved meanwhile; try again")]
+    Pointer,
     /// Records come faster than they are applied.
     #[error("the rebuild did not catch up with the ledger; run it when fewer records come")]
     NotCaughtUp,
     /// Reading ended without a reason, such as a shutdown.
     #[error("the rebuild was interrupted")]
     Interrupted,
+}
+
+impl From<StoreError> for RebuildError {
+    fn from(error: StoreError) -> Self {
+        Self::Follow(FollowError::Store(error))
+    }
+}
+
+impl RebuildError {
+    /// Whether another process has taken over what this one did.
+    pub(crate) fn is_fenced(&self) -> bool {
+        matches!(self, Self::Follow(FollowError::Store(StoreError::Fenced)))
+    }
+
+    /// Whether going on with the unfinished generation is no use: the ledger does not verify, or
+    /// holds an event that cannot be applied.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Follow(error) => error.stops_at().is_some(),
+            Self::Checkpoint(_) | Self::Rotation(_) | Self::Root { .. } => true,
+            Self::Size { .. }
+            | Self::Busy { .. }
+            | Self::Note { .. }
+            | Self::Pointer
+            | Self::NotCaughtUp
+            | Self::Interrupted => false,
+        }
+    }
 }
 
 impl Transient for StoreError {

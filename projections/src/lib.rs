@@ -26,9 +26,11 @@ mod decode;
 mod repair;
 
 pub mod applier;
+pub mod compare;
 pub mod erasure;
 pub mod error;
 pub mod follower;
+pub mod generations;
 pub mod rebuild;
 pub mod status;
 

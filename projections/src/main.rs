@@ -2,19 +2,34 @@
 
 mod commands;
 
+use std::process::ExitCode;
+
 use projections::config::{Cli, Command};
 use runtime::{crypto, settings, shutdown, telemetry};
 
+/// A failure; 1 is the answer that documents differ.
+const FAILED: u8 = 2;
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+#[allow(clippy::print_stderr)]
+async fn main() -> ExitCode {
     let cli: Cli = settings::parse();
     telemetry::init("projections");
     crypto::install_tls_provider();
+    run(cli.command).await.unwrap_or_else(|error| {
+        eprintln!("Error: {error:?}");
+        FAILED.into()
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signals();
-    match cli.command {
-        Command::Follow(args) => commands::follow(*args, shutdown).await,
-        Command::Rebuild(args) => commands::rebuild(*args, shutdown).await,
-        Command::Status(args) => commands::status(*args).await,
-        Command::Digest(args) => commands::digest(args).await,
+    match command {
+        Command::Follow(args) => commands::follow(*args, shutdown).await?,
+        Command::Rebuild(args) => return commands::rebuild(*args, shutdown).await,
+        Command::Status(args) => commands::status(*args).await?,
+        Command::Digest(args) => commands::digest(args).await?,
+        Command::Generations(command) => commands::generations(command, shutdown).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,10 +13,13 @@ use domain::{
 use projections::{
     applier::Applier,
     change::StreamChange,
+    digest::{Digest, digest},
     documents::{ActivityFilter, Generation, PatientState},
+    error::RebuildError,
     follower::{self, Deps, Progress},
     history,
     key_ring::{DataKey, KeyRing, kek::Kek, memory::MemoryKeys},
+    rebuild::{Options, Pace, Summary, rebuild},
     store::{Generations, ProjectionStore, ReadModels, memory::MemoryStore},
 };
 use runtime::health::{Component, Readiness};
@@ -87,6 +90,23 @@ impl Fixture {
         follow(self.deps())
     }
 
+    pub(crate) async fn rebuild(&self, options: &Options) -> Result<Summary, RebuildError> {
+        rebuild(&self.deps(), options, &CancellationToken::new()).await
+    }
+
+    /// Follows all of the ledger into the serving generation.
+    pub(crate) async fn live(&self) -> Generation {
+        let generation = self.serving().await;
+        let mut following = self.follow();
+        following.reaches(generation, self.ledger.size()).await;
+        following.end().await;
+        generation
+    }
+
+    pub(crate) async fn digest(&self, generation: Generation) -> Digest {
+        digest(&self.store, generation).await.unwrap()
+    }
+
     pub(crate) async fn serving(&self) -> Generation {
         self.store.serving().await.unwrap()
     }
@@ -131,6 +151,21 @@ pub(crate) fn follow(deps: Deps) -> Following {
     let (sender, progress) = watch::channel(Progress::default());
     let following = follower::follow(deps, sender, shutdown.clone(), component.clone());
     Following { progress, shutdown, component, task: tokio::spawn(following) }
+}
+
+/// A rebuild that waits for nobody for long. Its holder is taken for dead after many beats, so
+/// that a busy machine delays no living one for so long.
+pub(crate) fn options() -> Options {
+    let millis = Duration::from_millis;
+    let pace = Pace {
+        joined: millis(20),
+        settled: millis(20),
+        patience: millis(500),
+        beat: millis(10),
+        look: millis(10),
+        ..Pace::default()
+    };
+    Options { pace, ..Options::default() }
 }
 
 pub(crate) fn ring() -> KeyRing {

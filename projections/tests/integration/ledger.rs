@@ -10,6 +10,7 @@ use audit_client::{AuditClient, Options};
 use audit_verify::{
     checkpoint::{LedgerKey, LedgerSecret, TreeHead},
     key_history::rotation,
+    proof_file::ProofFile,
 };
 use axum::{
     Router,
@@ -23,7 +24,7 @@ use domain::{
     event::{Event, SCHEMA},
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream},
-    merkle::Frontier,
+    merkle::{Frontier, Subtree, inclusion_path},
     record::{Record, RecordType},
     time::Timestamp,
     wire::Proposal,
@@ -58,6 +59,7 @@ struct Inner {
     signs: Option<LedgerSecret>,
     /// The keys after the first, each with the smallest size that it signs.
     rotations: Vec<(u64, LedgerSecret)>,
+    hides_rotations: bool,
 }
 
 impl Inner {
@@ -81,6 +83,7 @@ impl FakeLedger {
         let app = Router::new()
             .route("/records", get(records))
             .route("/records/{seq}", get(record))
+            .route("/records/{seq}/proof", get(proof))
             .route("/streams/patient/{id}/records", get(stream))
             .route("/streams/ledger/keys/records", get(rotations))
             .route("/checkpoint", get(checkpoint))
@@ -158,6 +161,16 @@ impl FakeLedger {
         let record = self.append(proposal);
         self.lock().versions.insert(patient, version);
         record
+    }
+
+    /// Shows no rotation any more where they are asked for by themselves.
+    pub(crate) fn hide_rotations(&self) {
+        self.lock().hides_rotations = true;
+    }
+
+    /// Makes the next event of a patient follow this version, whatever is true.
+    pub(crate) fn pretend_version(&self, patient: PatientId, version: u64) {
+        self.lock().versions.insert(patient, version);
     }
 
     /// Appends a read of a patient.
@@ -262,6 +275,26 @@ async fn record(
     ledger.answer(|inner| inner.lines.get(seq).cloned())?.ok_or(StatusCode::NOT_FOUND)
 }
 
+async fn proof(
+    State(ledger): State<FakeLedger>,
+    Path(seq): Path<u64>,
+    Query(parameters): Parameters,
+) -> Result<String, StatusCode> {
+    let size = parameters["size"];
+    ledger.answer(|inner| {
+        let root_of = |Subtree { begin, end }| {
+            let (begin, end) = (usize::try_from(begin).unwrap(), usize::try_from(end).unwrap());
+            let mut frontier = Frontier::default();
+            inner.lines[begin..end].iter().for_each(|line| frontier.push(Hash::of_line(line)));
+            frontier.root()
+        };
+        let hashes = inclusion_path(seq, size).unwrap().into_iter().map(root_of).collect();
+        let head = TreeHead { size, root: inner.root() };
+        let checkpoint = inner.signer(size).sign(head);
+        ProofFile { extra: None, index: seq, hashes, checkpoint }.to_string()
+    })
+}
+
 async fn stream(
     State(ledger): State<FakeLedger>,
     Path(id): Path<String>,
@@ -294,7 +327,8 @@ async fn checkpoint(State(ledger): State<FakeLedger>) -> Result<String, StatusCo
 
 async fn rotations(State(ledger): State<FakeLedger>) -> Result<String, StatusCode> {
     ledger.answer(|inner| {
-        let rotation = |line: &&String| Record::parse(line).unwrap().key.is_some();
+        let rotation =
+            |line: &&String| Record::parse(line).unwrap().key.is_some() && !inner.hides_rotations;
         let lines: Vec<String> = inner.lines.iter().filter(rotation).cloned().collect();
         page(&lines, 0, usize::MAX)
     })

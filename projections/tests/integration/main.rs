@@ -4,7 +4,12 @@
 mod applier;
 mod fixture;
 mod follower;
+mod generations;
+mod hooks;
 mod ledger;
 mod rebuild;
+mod rebuild_flip;
+mod rebuild_resume;
+mod rebuild_until;
 mod spy;
 mod tail;

@@ -3,7 +3,6 @@
 use audit_verify::{checkpoint::LedgerSecret, key_history::NotVouchedFor};
 use domain::hash::Hash;
 use projections::{
-    digest::digest,
     documents::Generation,
     error::RebuildError,
     follower::Deps,
@@ -14,34 +13,25 @@ use projections::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    fixture::{Fixture, of_patient},
+    fixture::{Fixture, of_patient, options},
     ledger::FakeLedger,
 };
 
 async fn run(fixture: &Fixture) -> Result<Summary, RebuildError> {
-    rebuild(&fixture.deps(), &CancellationToken::new()).await
-}
-
-/// Follows all of the ledger into the serving generation.
-async fn live(fixture: &Fixture) -> Generation {
-    let generation = fixture.serving().await;
-    let mut following = fixture.follow();
-    following.reaches(generation, fixture.ledger.size()).await;
-    following.end().await;
-    generation
+    fixture.rebuild(&options()).await
 }
 
 #[tokio::test]
 async fn it_equals_the_live_read_models() {
     let fixture = Fixture::new().await;
     let patients = fixture.history().await;
-    let first = live(&fixture).await;
+    let first = fixture.live().await;
     let summary = run(&fixture).await.unwrap();
     let second = fixture.serving().await;
     assert_eq!(summary.generation, second.0);
     assert_ne!(first, second);
     assert_eq!((summary.records, summary.events, summary.patients), (13, 10, 3));
-    assert_eq!(summary.digest, digest(&fixture.store, first).await.unwrap().hash);
+    assert_eq!(summary.digest, fixture.digest(first).await.hash);
     for patient in patients {
         fixture.is_live(second, patient).await;
         let filter = of_patient(patient);
@@ -132,7 +122,7 @@ async fn a_checkpoint_of_another_key_is_not_believed() {
     fixture.serving().await;
     let mut deps = fixture.deps();
     deps.ledger_key = Some(FakeLedger::other_key());
-    let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+    let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
 }
@@ -155,7 +145,7 @@ async fn it_goes_on_across_rotations_from_whichever_key_it_was_given() {
     let now = domain::time::Timestamp::from_millis(0);
     for key in pinned.into_iter().map(Some).chain([None]) {
         let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
-        let summary = rebuild(&deps, &CancellationToken::new()).await.unwrap();
+        let summary = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap();
         assert_eq!(summary.records, 17, "{key:?}");
         let status = status::status(&fixture.store, &deps.audit, key.clone(), now).await.unwrap();
         assert_eq!((status.next_seq, status.ledger_size), (17, 17), "{key:?}");
@@ -168,7 +158,7 @@ async fn a_key_that_nobody_handed_the_ledger_to_is_not_believed_after_rotations_
     rotated(&fixture).await;
     fixture.serving().await;
     let deps = Deps { ledger_key: Some(FakeLedger::other_key()), ..fixture.deps() };
-    let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+    let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
     assert!(matches!(error, RebuildError::Checkpoint(_)), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
 }
@@ -194,7 +184,7 @@ async fn the_old_key_signs_nothing_that_covers_the_rotation() {
     fixture.ledger.sign_with(FakeLedger::first_secret());
     for key in [None, Some(FakeLedger::first_key()), Some(fixture.ledger.newest_key())] {
         let deps = Deps { ledger_key: key.clone(), ..fixture.deps() };
-        let error = rebuild(&deps, &CancellationToken::new()).await.unwrap_err();
+        let error = rebuild(&deps, &options(), &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, RebuildError::Checkpoint(_)), "{key:?}: {error}");
     }
     assert_eq!(fixture.store.list().await.unwrap(), [Generation(1)]);
@@ -229,7 +219,7 @@ async fn a_shutdown_leaves_nothing_behind() {
     let before = fixture.serving().await;
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    let error = rebuild(&fixture.deps(), &shutdown).await.unwrap_err();
+    let error = rebuild(&fixture.deps(), &options(), &shutdown).await.unwrap_err();
     assert!(matches!(error, RebuildError::Interrupted), "{error}");
     assert_eq!(fixture.store.list().await.unwrap(), [before]);
 }
@@ -238,7 +228,7 @@ async fn a_shutdown_leaves_nothing_behind() {
 async fn status_compares_with_the_signed_size() {
     let fixture = Fixture::new().await;
     fixture.history().await;
-    live(&fixture).await;
+    fixture.live().await;
     fixture.ledger.refusal();
     let deps = fixture.deps();
     let now = domain::time::Timestamp::from_millis(1_790_000_060_000);

@@ -1,0 +1,157 @@
+//! Choosing among complete builds of the read models: going back to an older one, dropping one.
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backoff::persist,
+    documents::{Generation, Pointer},
+    error::RebuildError,
+    follower::Deps,
+    rebuild::{
+        Build, Pace, discard, keep_beating, leave,
+        note::{Stage, note_of},
+        take_office,
+    },
+    store::{ProjectionStore, StoreError},
+};
+
+/// Why a generation was not activated or dropped. Nothing was changed, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// There is none of this number.
+    #[error("there is no generation {0}")]
+    Unknown(u32),
+    /// Its build is not at its end.
+    #[error("generation {0} is not complete; `rebuild` goes on with it")]
+    Incomplete(u32),
+    /// It serves.
+    #[error("generation {0} serves; activate another one first")]
+    Serves(u32),
+    /// Commands write to it, because the pointer was moved a moment ago, or whoever moved it
+    /// ended too early.
+    #[error(
+        "commands still write to generation {also}; wait until it is settled, or activate \
+         {serving}, which settles it"
+    )]
+    InUse {
+        /// It.
+        also: u32,
+        /// The one that serves.
+        serving: u32,
+    },
+    /// Its builder is alive, the ledger does not verify, or a store failed.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+}
+
+impl From<StoreError> for GenerationError {
+    fn from(error: StoreError) -> Self {
+        Self::Rebuild(error.into())
+    }
+}
+
+/// The pointer after it was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Activated {
+    /// The generation that serves.
+    pub serves: u32,
+    /// The one that served before, and is kept.
+    pub before: u32,
+    /// Records that were brought in before.
+    pub caught_up: u64,
+}
+
+/// Lets a complete generation serve, mostly an older one: a rollback.
+///
+/// What it lacks is brought in first, as a rebuild brings it: each link is checked, and the last
+/// record compared with a signed checkpoint. One that showed an earlier state becomes an ordinary
+/// one by this. With `now` the pointer is moved at once, and the follower brings what is missing;
+/// until then reads are answered from the ledger where the generation is behind, and searches may
+/// not find what is new.
+///
+/// Of the one that serves it only completes a flip that was cut short.
+pub async fn activate(
+    deps: &Deps,
+    generation: Generation,
+    now: bool,
+    pace: &Pace,
+    shutdown: &CancellationToken,
+) -> Result<Activated, GenerationError> {
+    let store = deps.store.as_ref();
+    check_known(store, generation).await?;
+    let Pointer { serving, also } = store.pointer().await?;
+    if serving == generation {
+        if let Some(also) = also {
+            tokio::time::sleep(pace.settled).await;
+            persist("settling", || store.settle(also)).await?;
+        }
+        let before = also.unwrap_or(serving).0;
+        return Ok(Activated { serves: generation.0, before, caught_up: 0 });
+    }
+    let note = note_of(store, generation).await?;
+    if note.is_some_and(|note| note.stage == Stage::Building) {
+        return Err(GenerationError::Incomplete(generation.0));
+    }
+    if now {
+        persist("letting the generation serve", || store.activate(generation)).await?;
+        tokio::time::sleep(pace.settled).await;
+        persist("settling", || store.settle(serving)).await?;
+        return Ok(Activated { serves: generation.0, before: serving.0, caught_up: 0 });
+    }
+    let office = take_office(store, generation, pace, false).await?;
+    let work = async {
+        let mut build = Build::kept(deps, *pace, generation, office).await?;
+        let begun = build.size();
+        build.catch_up().await?;
+        build.join().await?;
+        build.activate(serving).await?;
+        build.settle(serving).await?;
+        let caught_up = build.size() - begun;
+        Ok(Activated { serves: generation.0, before: serving.0, caught_up })
+    };
+    let result = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Err(RebuildError::Interrupted),
+        result = work => result,
+        () = keep_beating(store, generation, office, pace.beat) => Err(RebuildError::Interrupted),
+    };
+    Ok(leave(store, generation, office, result, false, pace).await?)
+}
+
+/// Drops a generation that is not in use, and that nobody builds.
+pub async fn drop(
+    store: &dyn ProjectionStore,
+    generation: Generation,
+    pace: &Pace,
+) -> Result<(), GenerationError> {
+    check_known(store, generation).await?;
+    let Pointer { serving, also } = store.pointer().await?;
+    if serving == generation {
+        return Err(GenerationError::Serves(generation.0));
+    }
+    let unfinished = match note_of(store, generation).await {
+        Ok(Some(note)) => note.stage == Stage::Building,
+        Ok(None) => false,
+        Err(RebuildError::Note { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    if also == Some(generation) && !unfinished {
+        return Err(GenerationError::InUse { also: generation.0, serving: serving.0 });
+    }
+    // Whoever builds it is alive, or is kept from going on by this.
+    take_office(store, generation, pace, false).await?;
+    Ok(discard(store, generation, pace).await?)
+}
+
+async fn check_known(
+    store: &dyn ProjectionStore,
+    generation: Generation,
+) -> Result<(), GenerationError> {
+    if store.list().await?.contains(&generation) {
+        Ok(())
+    } else {
+        Err(GenerationError::Unknown(generation.0))
+    }
+}
