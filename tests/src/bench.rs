@@ -2,6 +2,8 @@
 
 pub mod appends;
 pub mod baseline;
+pub mod filler;
 pub mod load;
 pub mod proofs;
+pub mod raw_copy;
 pub mod report;

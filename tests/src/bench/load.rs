@@ -167,7 +167,7 @@ impl Operation {
 }
 
 /// A patient as the older system's load test makes them.
-fn patient() -> String {
+pub(crate) fn patient() -> String {
     let mut random = rand::rng();
     let mut name = || -> String { (0..6).map(|_| random.random_range('A'..='Z')).collect() };
     let (first, last) = (name(), name());
@@ -183,7 +183,7 @@ fn patient() -> String {
     .to_string()
 }
 
-fn test() -> String {
+pub(crate) fn test() -> String {
     json!({
         "performer": "laboratory", "orderReference": "ORDER-1",
         "observations": [{

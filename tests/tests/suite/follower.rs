@@ -34,7 +34,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-mod audit;
+pub(crate) mod audit;
 mod parking;
 mod processes;
 

@@ -18,20 +18,20 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A running audit service; it ends when this is dropped.
-pub(super) struct Audit {
+pub(crate) struct Audit {
     url: String,
     patient_service: AuditClient,
     _shutdown: DropGuard,
 }
 
 impl Audit {
-    pub(super) async fn on_sqlite(file: &Path) -> Self {
+    pub(crate) async fn on_sqlite(file: &Path) -> Self {
         let store = Arc::new(SqliteLedger::open(file).unwrap());
         Self::start(store, &file.with_extension("checkpoint")).await
     }
 
     /// With the store itself, to tamper with.
-    pub(super) async fn in_memory(folder: &Path) -> (Self, MemoryLedger) {
+    pub(crate) async fn in_memory(folder: &Path) -> (Self, MemoryLedger) {
         let store = MemoryLedger::new();
         let audit = Self::start(Arc::new(store.clone()), &folder.join("checkpoint")).await;
         (audit, store)
@@ -65,8 +65,13 @@ impl Audit {
         Self { url, patient_service, _shutdown: guard }
     }
 
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A client as one of the services.
-    pub(super) fn client(&self, name: &str) -> AuditClient {
+    pub(crate) fn client(&self, name: &str) -> AuditClient {
         match name {
             "patient-service" => self.patient_service.clone(),
             _ => client(&self.url, name),
@@ -74,7 +79,7 @@ impl Audit {
     }
 
     /// Records in the ledger, by its checkpoint.
-    pub(super) async fn size(&self) -> u64 {
+    pub(crate) async fn size(&self) -> u64 {
         let key: LedgerKey = self.patient_service.verifier_key().await.unwrap().parse().unwrap();
         let head = key.open(&self.patient_service.checkpoint().await.unwrap()).unwrap();
         let last = self.patient_service.record(head.size - 1).await.unwrap().unwrap();
@@ -83,7 +88,7 @@ impl Audit {
     }
 }
 
-fn client(url: &str, name: &str) -> AuditClient {
+pub(crate) fn client(url: &str, name: &str) -> AuditClient {
     AuditClient::start(Options::new(url, key(name)))
 }
 
