@@ -10,12 +10,15 @@ use domain::{
     event::SCHEMA,
     ids::{PatientId, Stream},
     patient::{Lifecycle, Patient},
-    record::RecordType,
     strict_json::parse_object,
     wire::{Proposal, Receipt},
 };
 use http::StatusCode;
-use projections::{erasure, history, key_ring::KeyRing, store::ProjectionStore};
+use projections::{
+    erasure::{self, Trail},
+    key_ring::KeyRing,
+    store::ProjectionStore,
+};
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
@@ -32,14 +35,17 @@ pub(crate) async fn perform(work: &Work<'_>, patient: PatientId) -> Result<Answe
     let reason = ErasureReason::from_body(&parse_object(&work.sent.body)?)?;
     let _turn = work.app.streams.turn(patient).await?;
     for attempt in 0..MAX_TRIES {
-        let standing = Standing::read(work.app, patient).await?;
-        if let Some(receipt) = standing.erased {
-            return complete(work, patient, receipt).await;
+        let Trail { version, erased, .. } = Trail::read(&work.app.audit, patient).await?;
+        if let Some((line, record)) = erased {
+            return complete(work, patient, receipt(&line, &record)).await;
         }
-        let event = decide(&standing.state, Command::ErasePatient)?;
+        // Without content, so that one who is there to see passes for removed: either is erased.
+        let lifecycle = if version > 0 { Lifecycle::Removed } else { Lifecycle::Unregistered };
+        let state = Patient { version, lifecycle, ..Patient::default() };
+        let event = decide(&state, Command::ErasePatient)?;
         let proposal = Proposal {
             stream: Some(Stream::Patient(patient)),
-            version: Some(standing.state.version + 1),
+            version: Some(version + 1),
             schema: Some(SCHEMA),
             reason: Some(reason),
             command: Some(work.identity),
@@ -53,32 +59,6 @@ pub(crate) async fn perform(work: &Work<'_>, patient: PatientId) -> Result<Answe
         }
     }
     Err(Failure::StillInConflict)
-}
-
-/// How far a patient's stream is, as far as an erasure is decided by it.
-struct Standing {
-    /// Without content, so that one who is there to see passes for removed: either is erased.
-    state: Patient,
-    /// The receipt of the first erasure.
-    erased: Option<Receipt>,
-}
-
-impl Standing {
-    async fn read(app: &App, patient: PatientId) -> Result<Self, Failure> {
-        let lines = app.audit.stream(Stream::Patient(patient), 1).await?;
-        let records = history::records_of(patient, 1, &lines)?;
-        let lifecycle = match records.first().map(|first| first.record_type) {
-            Some(RecordType::PatientRegistered) => Lifecycle::Removed,
-            _ => Lifecycle::Unregistered,
-        };
-        let version = records.last().and_then(|last| last.version).unwrap_or(0);
-        let mut lines = lines.iter().zip(&records);
-        let erased = lines.find(|(_, record)| erasure::is_erasure(record));
-        Ok(Self {
-            state: Patient { version, lifecycle, ..Patient::default() },
-            erased: erased.map(|(line, record)| receipt(line, record)),
-        })
-    }
 }
 
 /// Brings about what the ledger says, and answers with the receipt of its record.

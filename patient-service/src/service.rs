@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use audit_client::AuditClient;
 use projections::{
-    erasure::{EraseError, reapply_at_start},
+    erasure::{ReapplyError, reapply_at_start},
     key_ring::KeyRing,
     store::ProjectionStore,
 };
@@ -58,7 +58,7 @@ pub enum RunError {
     CommandKey(#[source] SecretError),
     /// The erasures of patients could not be brought about in a restored key ring.
     #[error("keys of erased patients cannot be destroyed")]
-    Erasures(#[from] EraseError),
+    Erasures(#[from] ReapplyError),
     /// Serving failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -95,8 +95,9 @@ pub async fn run_once_connected(
         if let Some(deps) = connect.await? {
             // Before anything is read under a key that must not exist any more.
             let store = deps.store.as_ref();
-            match reapply_at_start(store, &deps.ring, &erasures, &shutdown).await {
-                Some(reapplied) => drop(reapplied?),
+            let Deps { ring, audit, .. } = &deps;
+            match reapply_at_start(store, ring, audit, &erasures, &shutdown).await {
+                Some(reapplied) => reapplied?,
                 None => return Ok(()),
             }
             let app = Arc::new(App::new(deps).map_err(RunError::CommandKey)?);

@@ -206,7 +206,13 @@ pub(crate) async fn load_change(
         let erased = erasure::find(audit, patient).await?;
         return erased.ok_or(RepairError::NothingToLoad { at });
     }
-    let history = history::read_lines(ring, patient, from_version, &lines).await?;
+    let history = match history::read_lines(ring, patient, from_version, &lines).await {
+        // Perhaps she was erased between her lines and her key.
+        Err(lost @ HistoryError::KeyLost { .. }) => {
+            return Ok(erasure::find(audit, patient).await?.ok_or(lost)?);
+        }
+        history => history?,
+    };
     StreamChange::fold(patient, history.kid, &history.events)
         .ok_or(RepairError::NothingToLoad { at })
 }

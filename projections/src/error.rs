@@ -10,8 +10,12 @@ use audit_verify::{checkpoint::CheckpointError, key_history::NotVouchedFor, keys
 use domain::{chain::ChainError, ids::PatientId};
 
 use crate::{
-    backoff::Transient, erasure::EraseError, history::HistoryError, key_ring::KeyRingError,
-    sealing::OpenError, store::StoreError,
+    backoff::Transient,
+    erasure::{EraseError, ReapplyError},
+    history::HistoryError,
+    key_ring::KeyRingError,
+    sealing::OpenError,
+    store::StoreError,
 };
 
 /// Why the ledger could not be read on.
@@ -148,6 +152,9 @@ pub enum FollowError {
     /// An erasure could not be completed.
     #[error(transparent)]
     Erase(#[from] EraseError),
+    /// Erasures could not be re-applied.
+    #[error(transparent)]
+    Reapply(ReapplyError),
     /// An event cannot be applied.
     #[error(transparent)]
     NotApplicable(#[from] NotApplicable),
@@ -176,6 +183,15 @@ impl From<ReadError> for FollowError {
     }
 }
 
+impl From<ReapplyError> for FollowError {
+    fn from(error: ReapplyError) -> Self {
+        match error {
+            ReapplyError::Ledger(error) => Self::Tail(error),
+            other => Self::Reapply(other),
+        }
+    }
+}
+
 impl FollowError {
     /// The record at which nothing goes on; `None` where trying again may help. The follower
     /// parks the stream of an event that cannot be applied before it comes to this.
@@ -188,6 +204,7 @@ impl FollowError {
             | Self::LedgerKey(_)
             | Self::Decode(_)
             | Self::Erase(_)
+            | Self::Reapply(_)
             | Self::TooManyParked { .. }
             | Self::Repair { .. } => None,
         }
@@ -284,11 +301,20 @@ impl Transient for KeyRingError {
     }
 }
 
+impl Transient for HistoryError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Audit(_) => true,
+            Self::Open(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 impl Transient for RepairError {
     fn is_transient(&self) -> bool {
         match self {
-            Self::History(HistoryError::Audit(_)) => true,
-            Self::History(HistoryError::Open(error)) => error.is_transient(),
+            Self::History(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             Self::Erase(error) => error.is_transient(),
             _ => false,

@@ -171,9 +171,11 @@ pub async fn rebuild(
     let prepared = async {
         let key = persist("asking for the ledger's key", || deps.ledger_key()).await?;
         let (store, ring) = (deps.store.as_ref(), &deps.ring);
-        persist("re-applying erasures", || erasure::reapply(store, ring))
-            .await
-            .map_err(FollowError::from)?;
+        persist("re-applying erasures", || {
+            erasure::reapply(store, ring, &deps.audit, key.origin())
+        })
+        .await
+        .map_err(FollowError::from)?;
         let claimed = claim::claim(deps, options).await?;
         Ok::<_, RebuildError>((key, claimed))
     };

@@ -1,5 +1,7 @@
 //! Erasing a patient: what is recorded, what is left, and what is answered.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use domain::{
     actor::ErasureReason,
     ids::KeyId,
@@ -8,9 +10,13 @@ use domain::{
 };
 use http::{Method, StatusCode};
 use projections::{
+    change::StreamChange,
     documents::{Generation, PatientState},
     key_ring::{memory::Fault as KeyFault, store::KeyStore},
-    store::{Generations, ReadModels, WriteModels, memory::Fault},
+    store::{
+        Generations, ReadModels, WriteModels,
+        memory::{Fault, MemoryStore},
+    },
 };
 use serde_json::{Value, json};
 
@@ -290,4 +296,34 @@ async fn a_restored_key_ring_does_not_bring_anybody_back() {
     for (path, status) in [(path, StatusCode::NOT_FOUND), (alive, StatusCode::OK)] {
         system.request_to(1, Method::GET, &path).send().await.expect(status);
     }
+}
+
+#[tokio::test]
+async fn read_models_restored_with_the_key_ring_do_not_bring_anybody_back() {
+    let mut system = System::start().await;
+    let created = system.registered(&samples::patient()).await;
+    let path = format!("/patient/{}", text(&created, "id"));
+    let key = kid(&system);
+    let keys = system.keys.get(&[key]).await.unwrap();
+    let document = system.store.patient(FIRST, id(&created)).await.unwrap().unwrap();
+    system.erase(0, &path).send().await.expect(StatusCode::NO_CONTENT);
+
+    // Both as they were before the erasure; the ledger alone is of today.
+    system.keys.insert_batch(&keys).await.unwrap();
+    let older = MemoryStore::default();
+    let change = StreamChange {
+        patient: document.id,
+        from: 0,
+        to: document.version,
+        state: Some(document.state),
+        tests: BTreeMap::new(),
+        tests_gone_at: None,
+        erased: None,
+    };
+    let generation = older.serving().await.unwrap();
+    older.apply(generation, &[change]).await.unwrap();
+    let url = system.audit.url.clone();
+    system.add_instance_over(&url, Arc::new(older)).await;
+    assert!(!system.keys.contains(key));
+    forgotten(&system, 1, &created, &path).await;
 }

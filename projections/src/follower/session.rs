@@ -70,8 +70,8 @@ impl<'a> Session<'a> {
         office: Office,
     ) -> Result<Self, FollowError> {
         let store = &deps.store;
-        erasure::reapply(store.as_ref(), &deps.ring).await?;
         let origin = deps.origin().await?;
+        erasure::reapply(store.as_ref(), &deps.ring, &deps.audit, &origin).await?;
         let position = store.position(generation).await?;
         let tail = Tail::resume(deps.audit.clone(), origin, position);
         tail.confirm().await?;
