@@ -54,6 +54,7 @@ macro_rules! conformance {
             upkeep: parked_streams_are_listed_retried_and_forgotten,
             upkeep: books_of_a_missing_generation_are_refused,
             erasures: erasures_are_listed_by_patient,
+            erasures: an_erasure_reaches_what_a_crash_left_of_a_dropped_generation,
             erasures: an_erasure_leaves_its_entry_wherever_the_cursor_is,
             erasures: rows_of_erasures_and_parked_streams_hold_no_content,
             generations: two_stores_at_once_make_one_first_generation,

@@ -63,7 +63,13 @@ impl WriteModels for MongoStore {
             let mut batch = Batch::new(self, generation, changes);
             batch.look_first().await?;
             batch.write_tests().await?;
-            batch.write_patients().await
+            let results = batch.write_patients().await?;
+            if changes.iter().any(|change| change.erased.is_some()) {
+                // A crash in the midst of dropping a generation may have left her content there,
+                // where no list leads to it.
+                self.sweep().await?;
+            }
+            Ok(results)
         })
         .await
     }

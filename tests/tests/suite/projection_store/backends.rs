@@ -121,6 +121,16 @@ impl Raw {
         }
     }
 
+    /// Copies a collection to where one of a dropped generation was, as a crash leaves it. The
+    /// other stores drop a generation in one step.
+    pub(super) async fn copy_of_dropped(&self, from: &str, to: &str) {
+        if let Self::Mongo(database) = self {
+            let from = database.collection::<Document>(from);
+            from.aggregate([doc! { "$out": to }]).await.unwrap();
+            assert!(self.tables().await.iter().any(|table| table == to));
+        }
+    }
+
     /// Whether a text stands anywhere in the files, where the store has files of its own.
     pub(super) fn files_contain(&self, text: &str) -> bool {
         let Self::Sqlite(folder) = self else { return false };

@@ -94,3 +94,15 @@ pub(super) async fn rows_of_erasures_and_parked_streams_hold_no_content(stores: 
         }
     }
 }
+
+/// A crash in the midst of dropping a generation leaves what no list names any more.
+pub(super) async fn an_erasure_reaches_what_a_crash_left_of_a_dropped_generation(stores: &Stores) {
+    let first = stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    stores.one.drop_generation(second).await.unwrap();
+    let events = own_tests(full_history(), 1);
+    stores.one.apply(first, &[whole(patient_id(1), &events)]).await.unwrap();
+    stores.raw.copy_of_dropped("patients_g1", "patients_g2").await;
+    stores.one.apply(first, &[erasure(1)]).await.unwrap();
+    assert!(!stores.raw.tables().await.iter().any(|table| table == "patients_g2"));
+}

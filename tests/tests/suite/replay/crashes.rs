@@ -11,7 +11,7 @@ use domain::{
 };
 use projections::{
     follower::Deps,
-    key_ring::{KeyRing, kek::Kek, keks::Keks, rotation::rotate},
+    key_ring::{DataKey, KeyRing, kek::Kek, keks::Keks, rotation::rotate},
     rebuild::{Options, Pace, rebuild},
     store::hooked::Hooked,
 };
@@ -19,6 +19,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::samples;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     crash::{Crash, Keys},
@@ -244,9 +245,13 @@ fn kek(byte: u8) -> Kek {
 async fn a_rotation_with_a_crash(world: &World, moment: usize) -> bool {
     let store = world.place.keys().await;
     let (before, after) = (moment.to_le_bytes()[0], moment.to_le_bytes()[0].wrapping_add(1));
-    let both = Arc::new(Keks::new(kek(after), vec![kek(before), kek(7)]));
+    let both = Arc::new(Keks::new(kek(after), vec![kek(before)]));
+    let key = |byte: u8| DataKey::from_parts(KeyId::new(Uuid::new_v4()), [byte; 32].into());
+    let made: Vec<DataKey> = (0..20).map(key).collect();
+    let wrapped: Vec<_> = made.iter().map(|key| kek(before).wrap(key)).collect();
+    store.insert_batch(&wrapped).await.unwrap();
     let ring = KeyRing::new(store.clone(), kek(before));
-    let (kept, gone) = (ring.fresh().await.unwrap(), ring.fresh().await.unwrap());
+    let (kept, gone) = (&made[0], &made[1]);
     let crash = Crash::at(moment);
     let keys = Keys { inner: store.clone(), crash: crash.clone() };
     let wrapping = both.clone();
