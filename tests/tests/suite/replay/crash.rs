@@ -51,11 +51,6 @@ impl Crash {
         }))
     }
 
-    /// Moments that have passed.
-    pub(super) fn passed(&self) -> usize {
-        self.0.passed.load(Ordering::SeqCst)
-    }
-
     /// Whether it has happened.
     pub(super) fn happened(&self) -> bool {
         self.0.dead.load(Ordering::SeqCst)

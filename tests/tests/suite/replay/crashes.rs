@@ -50,6 +50,7 @@ struct Life<'a> {
     process: Option<Process>,
     /// When the first of them ends.
     crash: Crash,
+    crashed: bool,
     commands: usize,
     name: String,
 }
@@ -57,7 +58,7 @@ struct Life<'a> {
 impl<'a> Life<'a> {
     fn new(world: &'a World, moment: usize) -> Self {
         let name = format!("life-{moment}-{}", samples::random_name());
-        Self { world, process: None, crash: Crash::at(moment), commands: 0, name }
+        Self { world, process: None, crash: Crash::at(moment), crashed: false, commands: 0, name }
     }
 
     /// Sends a command under its key, as often as it takes, until it is answered for good.
@@ -66,22 +67,14 @@ impl<'a> Life<'a> {
         self.commands += 1;
         let key = format!("{}-{}", self.name, self.commands);
         for _ in 0..20 {
-            let crashed = self.crash.happened();
             let process = match self.process.take() {
-                Some(process) if !crashed => process,
-                Some(dead) => {
-                    dead.kill();
-                    Process::start(self.world, Crash::never()).await
-                }
+                Some(process) => process,
                 None => Process::start(self.world, self.crash.clone()).await,
             };
             let answer = process.send(method.clone(), &path, Some(&key), body.as_ref()).await;
-            if self.crash.happened() && !crashed {
-                process.kill();
-                self.process = Some(Process::start(self.world, Crash::never()).await);
-                self.crash = Crash::never();
-            } else {
-                self.process = Some(process);
+            self.process = Some(process);
+            if self.crash.happened() {
+                self.goes_on().await;
             }
             match answer {
                 Some(answer) if answer.status == status => return answer,
@@ -90,6 +83,27 @@ impl<'a> Life<'a> {
             }
         }
         panic!("{method} {path} is never answered");
+    }
+
+    /// Another process takes the place of the one that crashed.
+    async fn goes_on(&mut self) {
+        if let Some(dead) = self.process.take() {
+            dead.kill();
+        }
+        self.crashed = true;
+        self.crash = Crash::never();
+        self.process = Some(Process::start(self.world, self.crash.clone()).await);
+    }
+
+    /// Waits until everything is followed, by whatever process it takes.
+    async fn is_followed(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.world.live() => return,
+                () = self.crash.happening() => {}
+            }
+            self.goes_on().await;
+        }
     }
 
     async fn lives(&mut self) -> String {
@@ -133,13 +147,13 @@ async fn stream(world: &World, patient: &str) -> (HashSet<KeyId>, usize) {
 async fn a_life_with_a_crash(world: &World, moment: usize) -> bool {
     let mut life = Life::new(world, moment);
     let patient = life.lives().await;
-    let crashed = life.crash.passed() == 0 || life.crash.happened();
+    life.is_followed().await;
     world.check(&format!("after a crash at moment {moment}")).await;
     let (keys, events) = stream(world, &patient).await;
     assert_eq!((keys.len(), events), (1, 7), "moment {moment}");
     let left = world.place.keys().await.get(&Vec::from_iter(keys)).await.unwrap();
     assert!(left.is_empty(), "moment {moment}");
-    crashed
+    life.crashed
 }
 
 /// Tries every `each`-th moment from `first` on until the scenario ends without a crash.
