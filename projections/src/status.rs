@@ -43,6 +43,8 @@ pub struct Status {
     pub lag_seconds: u64,
     /// Streams that the serving generation does not follow any more.
     pub parked: u64,
+    /// Whether the embedded file may still hold, beside its documents, what erasures removed.
+    pub scrub_due: bool,
     /// All generations, ascending.
     pub generations: Vec<GenerationStatus>,
 }
@@ -125,6 +127,7 @@ pub async fn status(
         lag_records: of_serving.lag_records,
         lag_seconds: of_serving.lag_seconds,
         parked: of_serving.parked,
+        scrub_due: store.scrub_due().await?,
         generations,
     })
 }

@@ -183,6 +183,12 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Forgets that a stream was parked.
     async fn unpark(&self, generation: Generation, patient: PatientId) -> Result<(), StoreError>;
 
+    /// Whether the store's own files may still hold, beside its documents, what erasures removed.
+    /// It is overwritten in the background. A store on a server cannot tell: there it ages out.
+    async fn scrub_due(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// What the builder of a generation left for itself with [`Upkeep::set_note`].
     async fn note(&self, generation: Generation) -> Result<Option<String>, StoreError>;
 

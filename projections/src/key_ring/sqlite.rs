@@ -1,5 +1,9 @@
 //! The key store in an SQLite file, `keys.db`: the embedded default.
+//!
+//! A destroyed or replaced wrap is overwritten where it stands, and there never was another copy
+//! of it: see [`layout`].
 
+mod layout;
 mod rewrap;
 
 use std::{
@@ -15,6 +19,7 @@ use async_trait::async_trait;
 use domain::ids::KeyId;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
+use self::layout::LayoutError;
 use super::{
     kek::WrappedKey,
     store::{KeyStore, KeyStoreError},
@@ -22,18 +27,6 @@ use super::{
 
 /// How long a write waits for one of another process, far above what any write takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The layout below, as `user_version`.
-const LAYOUT: i64 = 1;
-
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS data_keys (
-        kid TEXT PRIMARY KEY, kek TEXT NOT NULL, wrapped BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS epochs (
-        epoch TEXT PRIMARY KEY, kid TEXT NOT NULL UNIQUE, kek TEXT NOT NULL, wrapped BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;
-";
 
 /// Why a key file could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +62,7 @@ impl SqliteKeys {
             .mode(0o600)
             .open(path)
             .map_err(OpenKeysError::File)?;
-        let connection = Connection::open(path)?;
+        let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let journal: String =
             connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -79,28 +72,21 @@ impl SqliteKeys {
         connection.pragma_update(None, "synchronous", "FULL")?;
         // Answers with the new value, so `pragma_update` does not do.
         connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
-        let layout = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if layout > LAYOUT {
-            return Err(OpenKeysError::Layout(layout));
+        layout::prepare(&mut connection).map_err(|error| match error {
+            LayoutError::Sqlite(error) => OpenKeysError::Sqlite(error),
+            LayoutError::Unknown(layout) => OpenKeysError::Layout(layout),
+        })?;
+        if !layout::scrub(&connection)? {
+            tracing::warn!("another process is in the way of scrubbing the key file; it is due");
         }
-        connection.execute_batch(TABLES)?;
-        connection.pragma_update(None, "user_version", LAYOUT)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Leaves nothing in the files of what was deleted or replaced. `secure_delete` alone does not:
-    /// pages that were split keep copies of former rows in the space between their cells, and
-    /// the log keeps old pages until it is overwritten. Takes time with the size of the file.
+    /// Leaves nothing in the files of what was destroyed or replaced. Takes a few disk accesses.
     async fn scrub_files(&self) -> Result<(), KeyStoreError> {
-        let busy = self
-            .run(|connection| {
-                connection.execute_batch("VACUUM")?;
-                let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
-                connection.query_row(truncate, [], |row| row.get::<_, bool>(0))
-            })
-            .await?;
-        // Another process reads the log: what was deleted is, but its bytes are still there.
-        if busy { Err(KeyStoreError::TimedOut) } else { Ok(()) }
+        // Another process reads the log: what was destroyed is, but its bytes are still there.
+        let scrubbed = self.run(|connection| layout::scrub(connection)).await?;
+        if scrubbed { Ok(()) } else { Err(KeyStoreError::TimedOut) }
     }
 
     /// Runs a call on the blocking pool. Once begun it runs to its end, also when nobody waits
@@ -150,8 +136,8 @@ impl KeyStore for SqliteKeys {
         let rows = self
             .run(move |connection| {
                 let mut select = connection.prepare_cached(
-                    "SELECT kid, kek, wrapped FROM data_keys WHERE kid = ?1
-                     UNION ALL SELECT kid, kek, wrapped FROM epochs WHERE kid = ?1",
+                    "SELECT kid, kek, wrapped FROM data_keys WHERE kid = ?1 AND destroyed = 0
+                     UNION ALL SELECT kid, kek, wrapped FROM epochs WHERE kid = ?1 AND destroyed = 0",
                 )?;
                 let mut rows = Vec::with_capacity(kids.len());
                 for kid in &kids {
@@ -168,8 +154,9 @@ impl KeyStore for SqliteKeys {
             let kid = kid.to_string();
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute("DELETE FROM data_keys WHERE kid = ?", [&kid])?;
-            transaction.execute("DELETE FROM epochs WHERE kid = ?", [&kid])?;
+            for destroy in layout::DESTROY {
+                transaction.execute(destroy, [&kid])?;
+            }
             transaction.commit()
         })
         .await?;
@@ -184,11 +171,11 @@ impl KeyStore for SqliteKeys {
                     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 transaction.execute(
                     "INSERT INTO epochs (epoch, kid, kek, wrapped) VALUES (?, ?, ?, ?)
-                     ON CONFLICT (epoch) DO NOTHING",
+                     ON CONFLICT (epoch) WHERE destroyed = 0 DO NOTHING",
                     params![epoch, key.kid.to_string(), key.kek.to_string(), key.wrapped],
                 )?;
                 let winner = transaction.query_row(
-                    "SELECT kid, kek, wrapped FROM epochs WHERE epoch = ?",
+                    "SELECT kid, kek, wrapped FROM epochs WHERE epoch = ? AND destroyed = 0",
                     [epoch],
                     read,
                 )?;
@@ -202,7 +189,8 @@ impl KeyStore for SqliteKeys {
     async fn epochs(&self) -> Result<Vec<(String, KeyId)>, KeyStoreError> {
         let rows: Vec<(String, String)> = self
             .run(|connection| {
-                let mut select = connection.prepare_cached("SELECT epoch, kid FROM epochs")?;
+                let mut select = connection
+                    .prepare_cached("SELECT epoch, kid FROM epochs WHERE destroyed = 0")?;
                 let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 rows.collect()
             })
@@ -216,8 +204,9 @@ impl KeyStore for SqliteKeys {
             .run(|connection| {
                 connection
                     .query_row(
-                        "SELECT kid, kek, wrapped FROM data_keys
-                         UNION ALL SELECT kid, kek, wrapped FROM epochs LIMIT 1",
+                        "SELECT kid, kek, wrapped FROM data_keys WHERE destroyed = 0
+                         UNION ALL SELECT kid, kek, wrapped FROM epochs WHERE destroyed = 0
+                         LIMIT 1",
                         [],
                         read,
                     )

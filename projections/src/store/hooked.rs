@@ -246,6 +246,10 @@ impl<H: Hook> Upkeep for Hooked<H> {
         self.around(Call::Write("unpark"), self.inner.unpark(generation, patient)).await
     }
 
+    async fn scrub_due(&self) -> Result<bool, StoreError> {
+        self.around(Call::Read("scrub_due"), self.inner.scrub_due()).await
+    }
+
     async fn note(&self, generation: Generation) -> Result<Option<String>, StoreError> {
         self.around(Call::Read("note"), self.inner.note(generation)).await
     }

@@ -4,6 +4,9 @@
 //! `activity_patients_g<N>`, `erasures_g<N>` and `parked_g<N>`; its position and who is in office
 //! are a row of `generations`. One thread writes, a few read; a write is one transaction.
 //!
+//! What was deleted is overwritten at once in its place, and in the rest of the file after a while:
+//! see [`scrub`]; `scrub` is a table of one row that says what is due.
+//!
 //! `synchronous=NORMAL`: after a power cut the last transactions may be gone, but the file is
 //! consistent, and the position in it is as old as the rest. The follower does them again.
 
@@ -14,6 +17,7 @@ mod query;
 mod reads;
 mod rows;
 mod schema;
+mod scrub;
 mod search;
 mod upkeep;
 mod workers;
@@ -32,7 +36,8 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use self::workers::Workers;
+pub use self::scrub::Scrubbing;
+use self::{scrub::Scrubber, workers::Workers};
 use crate::{documents::Generation, store::StoreError};
 
 /// How long one call may take, waiting for a thread included.
@@ -69,6 +74,7 @@ const CACHE_KIB: i64 = 16_000;
 pub struct SqliteStore {
     writer: Workers,
     readers: Workers,
+    scrubber: Scrubber,
     /// An erased patient's content may still be in the write-ahead log.
     truncation_due: Arc<AtomicBool>,
 }
@@ -77,6 +83,11 @@ impl SqliteStore {
     /// Opens the file, or makes it, readable by its owner alone. Blocks for the time of a few
     /// disk accesses.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_scrubbing(path, Scrubbing::default())
+    }
+
+    /// As [`SqliteStore::open`], and how often it is scrubbed.
+    pub fn open_scrubbing(path: &Path, scrubbing: Scrubbing) -> Result<Self, StoreError> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         let owner_only = PermissionsExt::from_mode(0o600);
         // SQLite gives its log and index files the permissions of this one.
@@ -90,8 +101,10 @@ impl SqliteStore {
             reader.pragma_update(None, "query_only", true).map_err(unavailable)?;
             readers.push(reader);
         }
+        let writer = Workers::start("projection-writer", vec![writer]).map_err(unavailable)?;
         Ok(Self {
-            writer: Workers::start("projection-writer", vec![writer]).map_err(unavailable)?,
+            scrubber: Scrubber::start(&writer, scrubbing).map_err(unavailable)?,
+            writer,
             readers: Workers::start("projection-reader", readers).map_err(unavailable)?,
             truncation_due: Arc::new(truncation_due),
         })
@@ -109,7 +122,7 @@ impl SqliteStore {
         &self,
         write: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let truncation_due = Arc::clone(&self.truncation_due);
+        let (truncation_due, scrubber) = (Arc::clone(&self.truncation_due), self.scrubber.clone());
         let job = move |connection: &mut Connection| {
             let transaction = connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -117,7 +130,8 @@ impl SqliteStore {
             let written = write(&transaction)?;
             transaction.commit().map_err(unavailable)?;
             if truncation_due.load(Ordering::Acquire) {
-                truncation_due.store(!scrub(connection), Ordering::Release);
+                truncation_due.store(!truncate(connection), Ordering::Release);
+                scrubber.wake();
             }
             Ok(written)
         };
@@ -141,14 +155,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     connect().map_err(|error: rusqlite::Error| unavailable(error))
-}
-
-/// Leaves nothing in the files of what was deleted; whether that was possible now.
-///
-/// `secure_delete` alone does not: pages that were split or joined keep copies of former rows in
-/// the space between their cells. Takes time with the size of the file.
-fn scrub(connection: &Connection) -> bool {
-    connection.execute_batch("VACUUM").is_ok() && truncate(connection)
 }
 
 /// Moves the write-ahead log into the file and empties it; whether no reader was in the way.

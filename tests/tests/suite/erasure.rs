@@ -1,7 +1,13 @@
 //! After an erasure nothing of the patient is readable anywhere, and the ledger is as provable as
 //! before: canaries searched in the embedded stores' files, and by query on MongoDB.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audit_verify::{checkpoint::LedgerKey, proof_file::ProofFile};
 use domain::{hash::Hash, ids::Stream, record::RecordType, sealed::parse_compact};
@@ -21,7 +27,7 @@ use tests::{
     ledger::Ledger,
     mongod,
     samples::{a_place, id_of, patient, random_name, test},
-    system::{Store, System},
+    system::{PATIENCE, Store, System},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -148,8 +154,18 @@ impl Traffic {
     }
 }
 
+/// Waits until nothing is left to overwrite of what erasures removed.
+async fn scrubbed(system: &System) {
+    let begun = Instant::now();
+    while system.projections("status").await.unwrap()["scrubDue"] != false {
+        assert!(begun.elapsed() < PATIENCE, "the file is not scrubbed");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Nothing of the erased patients is stored, neither their content nor their keys.
 async fn gone(system: &System, wrapped: &[WrappedKey], look: &Look) {
+    scrubbed(system).await;
     let stored = look(system).await;
     assert_eq!(places_of(&stored, CANARY.as_bytes()), [] as [&str; 0]);
     for key in wrapped {

@@ -2,6 +2,7 @@
 //! what happens with a wrong key-encryption key or a changed store.
 
 mod processes;
+mod remains;
 mod rotation;
 
 use std::{os::unix::fs::PermissionsExt, sync::Arc};

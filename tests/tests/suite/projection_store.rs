@@ -11,6 +11,7 @@ mod generations;
 mod histories;
 mod interleavings;
 mod plans;
+mod scrubbing;
 mod search;
 mod specifics;
 mod tombstones;

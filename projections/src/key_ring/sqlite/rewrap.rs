@@ -14,17 +14,20 @@ use crate::key_ring::{
 
 const COUNTS: &str = "
     SELECT kek, count(*) FROM
-        (SELECT kek FROM data_keys UNION ALL SELECT kek FROM epochs)
+        (SELECT kek FROM data_keys WHERE destroyed = 0
+         UNION ALL SELECT kek FROM epochs WHERE destroyed = 0)
     GROUP BY kek";
 
 const NOT_UNDER: &str = "
-    SELECT kid, kek, wrapped FROM data_keys WHERE kek <> ?1 AND kid > ?2
-    UNION ALL SELECT kid, kek, wrapped FROM epochs WHERE kek <> ?1 AND kid > ?2
+    SELECT kid, kek, wrapped FROM data_keys WHERE destroyed = 0 AND kek <> ?1 AND kid > ?2
+    UNION ALL SELECT kid, kek, wrapped FROM epochs WHERE destroyed = 0 AND kek <> ?1 AND kid > ?2
     ORDER BY kid LIMIT ?3";
 
 const REWRAP: [&str; 2] = [
-    "UPDATE data_keys SET kek = ?1, wrapped = ?2 WHERE kid = ?3 AND wrapped = ?4",
-    "UPDATE epochs SET kek = ?1, wrapped = ?2 WHERE kid = ?3 AND wrapped = ?4",
+    "UPDATE data_keys SET kek = ?1, wrapped = ?2
+     WHERE kid = ?3 AND wrapped = ?4 AND destroyed = 0",
+    "UPDATE epochs SET kek = ?1, wrapped = ?2
+     WHERE kid = ?3 AND wrapped = ?4 AND destroyed = 0",
 ];
 
 #[async_trait]

@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     SqliteStore, of_generation,
     rows::{ACTIVE, ACTIVITY, PATIENT, PatientRow, REMOVED, TEST, int, json, text},
+    scrub,
 };
 use crate::{
     change::{StreamChange, TestChange},
@@ -166,6 +167,10 @@ impl Sql {
             statement.execute(params![text(change.patient), int(version)])?;
         }
         self.write_patient(connection, change)?;
+        // Where nothing of her was written before there is nothing to overwrite.
+        if change.state == Some(PatientState::Erased) && at > 0 {
+            scrub::ask(connection)?;
+        }
         Ok(Applied::Done)
     }
 

@@ -3,11 +3,11 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::unavailable;
+use super::{scrub, unavailable};
 use crate::{documents::Generation, store::StoreError};
 
 /// Format of the file, in `user_version`.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// Tables that each generation has one of, without the ending.
 const TABLES: [&str; 6] =
@@ -35,12 +35,14 @@ const META_2: &str = "
 
 /// Makes the tables of an empty file, and what one of an older format lacks, or nothing at all.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    // Without waiting for whoever writes.
+    if format(connection)? == FORMAT {
+        return Ok(());
+    }
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(unavailable)?;
-    let format: i64 = transaction
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(unavailable)?;
+    let format = format(&transaction)?;
     if !(0..=FORMAT).contains(&format) {
         return Err(StoreError::Malformed { collection: "user_version" });
     }
@@ -54,10 +56,21 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
                 transaction.execute_batch(&tables_2(generation))?;
             }
         }
+        if format < 3 {
+            transaction.execute_batch(scrub::TABLE)?;
+            // A former version remembered only in memory what was due.
+            if format > 0 {
+                scrub::ask(&transaction)?;
+            }
+        }
         transaction.pragma_update(None, "user_version", FORMAT)
     };
     steps().map_err(|error: rusqlite::Error| unavailable(error))?;
     transaction.commit().map_err(unavailable)
+}
+
+fn format(connection: &Connection) -> Result<i64, StoreError> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unavailable)
 }
 
 /// All generations, ascending.

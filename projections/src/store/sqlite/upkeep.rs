@@ -11,7 +11,7 @@ use super::{
     SqliteStore, generations, of_generation,
     query::Query,
     rows::{self, Columns, PARKED, int, text},
-    unavailable,
+    scrub, unavailable,
 };
 use crate::{
     documents::{Generation, Office, Parked, Position},
@@ -196,6 +196,10 @@ impl Upkeep for SqliteStore {
             gone.map(|_| ()).map_err(of_generation(generation))
         })
         .await
+    }
+
+    async fn scrub_due(&self) -> Result<bool, StoreError> {
+        self.read(|connection| scrub::is_due(connection).map_err(unavailable)).await
     }
 
     async fn note(&self, generation: Generation) -> Result<Option<String>, StoreError> {

@@ -34,6 +34,11 @@ impl Workers {
         Ok(Self { queue })
     }
 
+    /// The same threads, for one that does not keep them from ending.
+    pub(super) fn downgrade(&self) -> WeakWorkers {
+        WeakWorkers { queue: self.queue.downgrade() }
+    }
+
     /// Runs a job on one of the threads. After [`DEADLINE`] the caller is told so; a job that
     /// has not begun by then is not done.
     pub(super) async fn run<T: Send + 'static>(
@@ -55,6 +60,27 @@ impl Workers {
             Ok(result) => result,
             Err(_) => Err(unavailable(Failure::Deadline)),
         }
+    }
+}
+
+/// Threads that end without asking this.
+pub(super) struct WeakWorkers {
+    queue: mpsc::WeakSender<Job>,
+}
+
+impl WeakWorkers {
+    /// Runs a job on one of the threads, however long it takes; `None` where they ended. Blocks.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // The asker waits, or the program ends.
+            let _ = answer.send(job(connection));
+        });
+        self.queue.upgrade()?.blocking_send(job).ok()?;
+        answered.blocking_recv().ok()
     }
 }
 

@@ -1,11 +1,7 @@
 //! Changing the key-encryption key while the ring is in use: on every store, against whatever else
 //! may happen to a key at the same time.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::ids::KeyId;
 use futures::FutureExt;
@@ -21,7 +17,7 @@ use projections::key_ring::{
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use super::{data_key, kek, month, other_kek, same, sorted, wrapped};
+use super::{data_key, kek, month, other_kek, remains::remains, same, sorted, wrapped};
 
 /// More than two pages of a pass.
 const MANY: usize = 2_500;
@@ -40,7 +36,7 @@ fn ring(store: &Arc<dyn Rewrap>, keks: impl Into<Keks>) -> KeyRing {
     KeyRing::new(store.clone(), keks)
 }
 
-async fn filled(store: &dyn Rewrap, count: usize) -> Vec<WrappedKey> {
+pub(super) async fn filled(store: &dyn Rewrap, count: usize) -> Vec<WrappedKey> {
     let keys: Vec<_> = (0..count).map(|_| wrapped()).collect();
     for batch in keys.chunks(1_000) {
         store.insert_batch(batch).await.unwrap();
@@ -52,11 +48,11 @@ async fn rotated(store: &dyn Rewrap) -> Progress {
     rotate(store, &next(), |_| ()).await.unwrap()
 }
 
-fn kids(keys: &[WrappedKey]) -> Vec<KeyId> {
+pub(super) fn kids(keys: &[WrappedKey]) -> Vec<KeyId> {
     keys.iter().map(|key| key.kid).collect()
 }
 
-fn anew(old: &WrappedKey) -> Rewrapped {
+pub(super) fn anew(old: &WrappedKey) -> Rewrapped {
     Rewrapped { old: old.clone(), new: other_kek().wrap(&kek().unwrap(old).unwrap()) }
 }
 
@@ -283,14 +279,4 @@ async fn a_rotation_that_ended_before_it_cleaned_up_is_cleaned_up_by_the_next() 
     assert!(remains(directory.path(), &old) > 0, "the log has them");
     assert_eq!(rotated(&store).await, Progress::default());
     assert_eq!(remains(directory.path(), &old), 0);
-}
-
-/// Of how many wraps any sixteen bytes stand in the files of a folder.
-fn remains(folder: &Path, wraps: &[WrappedKey]) -> usize {
-    const PART: usize = 16;
-    let files = std::fs::read_dir(folder).unwrap();
-    let bytes: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-    let found: HashSet<&[u8]> = bytes.iter().flat_map(|bytes| bytes.windows(PART)).collect();
-    let stands = |key: &&WrappedKey| key.wrapped.chunks_exact(PART).any(|it| found.contains(it));
-    wraps.iter().filter(stands).count()
 }
