@@ -197,7 +197,8 @@ impl Build<'_> {
     }
 
     /// Writes down how far the generation is; fails where another has taken office. The note
-    /// goes first: it alone says where a build goes on.
+    /// goes last: it says where a build goes on, and one that has nothing left to read moves no
+    /// position.
     pub(super) async fn save(&mut self) -> Result<(), RebuildError> {
         let Deps { store, .. } = self.deps;
         let (generation, office) = (self.generation, &self.office);
@@ -207,11 +208,11 @@ impl Build<'_> {
         let note = Note { ahead_below: self.note.ahead_below.max(ahead), ..self.note.clone() };
         let unreadable = |_| RebuildError::Note { generation: generation.0 };
         let text = serde_json::to_string(&note).map_err(unreadable)?;
-        persist("writing the note", || store.set_note(generation, &text, office)).await?;
         if let Some(position) = &self.position {
             let moving = || store.set_position(generation, position, office);
             persist("writing the position", moving).await?;
         }
+        persist("writing the note", || store.set_note(generation, &text, office)).await?;
         self.unsaved = 0;
         Ok(())
     }
