@@ -9,11 +9,7 @@ use crate::{
     error::RebuildError,
     follower::Deps,
     office,
-    rebuild::{
-        Build, Pace, discard, leave,
-        note::{Stage, note_of},
-        take_office,
-    },
+    rebuild::{Build, Pace, discard, leave, note::standing, take_office},
     store::{ProjectionStore, StoreError},
 };
 
@@ -91,8 +87,7 @@ pub async fn activate(
         let before = also.unwrap_or(serving).0;
         return Ok(Activated { serves: generation.0, before, caught_up: 0 });
     }
-    let note = note_of(store, generation).await?;
-    if note.is_some_and(|note| note.stage == Stage::Building) {
+    if !standing(store, generation, serving).await?.is_complete() {
         return Err(GenerationError::Incomplete(generation.0));
     }
     if now {
@@ -101,7 +96,7 @@ pub async fn activate(
         persist("settling", || store.settle(serving)).await?;
         return Ok(Activated { serves: generation.0, before: serving.0, caught_up: 0 });
     }
-    let office = take_office(store, generation, pace, false).await?;
+    let office = take_office(store, generation, pace).await?;
     let work = async {
         let mut build = Build::kept(deps, *pace, generation, office).await?;
         let begun = build.size();
@@ -134,18 +129,13 @@ pub async fn drop(
     if serving == generation {
         return Err(GenerationError::Serves(generation.0));
     }
-    let unfinished = match note_of(store, generation).await {
-        Ok(Some(note)) => note.stage == Stage::Building,
-        Ok(None) => false,
-        Err(RebuildError::Note { .. }) => true,
-        Err(error) => return Err(error.into()),
-    };
-    if also == Some(generation) && !unfinished {
+    let complete = standing(store, generation, serving).await?.is_complete();
+    if also == Some(generation) && complete {
         return Err(GenerationError::InUse { also: generation.0, serving: serving.0 });
     }
     // Whoever builds it is alive, or is kept from going on by this.
-    take_office(store, generation, pace, false).await?;
-    Ok(discard(store, generation, pace).await?)
+    let office = take_office(store, generation, pace).await?;
+    Ok(discard(store, generation, &office, pace).await?)
 }
 
 async fn check_known(

@@ -71,7 +71,7 @@ impl Until {
 pub struct Options {
     /// An earlier state, which is kept and does not serve; `None` for all of the ledger.
     pub until: Option<Until>,
-    /// Drop what unfinished builds left and begin anew.
+    /// Drop what unfinished builds left and begin anew. What is complete stays.
     pub fresh: bool,
     /// What to do with a generation that shows all of the ledger.
     pub then: Then,
@@ -148,6 +148,8 @@ pub struct Summary {
     /// Documents that differed from those of the generation that served, at most
     /// [`crate::digest::MAX_DIFFERENCES`].
     pub differences: Vec<Differing>,
+    /// Unfinished generations that were dropped first, as was asked for.
+    pub dropped: Vec<u32>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -177,12 +179,13 @@ pub async fn rebuild(
         let claimed = claim::claim(deps, options).await?;
         Ok::<_, RebuildError>((key, claimed))
     };
-    let (key, claimed) = tokio::select! {
+    let (key, mut claimed) = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Err(RebuildError::Interrupted),
         prepared = prepared => prepared?,
     };
     let Claimed { generation, office, .. } = claimed;
+    let unfinished = std::mem::take(&mut claimed.dropped);
     let terms = options.pace.terms;
     let work = async {
         let mut build = Build::resume(deps, options, key, claimed).await?;
@@ -202,6 +205,7 @@ pub async fn rebuild(
     };
     let store = deps.store.as_ref();
     let mut summary = leave(store, generation, office, result, dropped, &options.pace).await?;
+    summary.dropped = unfinished;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
@@ -225,13 +229,14 @@ pub(crate) async fn leave<T>(
             store.beat(generation, &office).await?;
         }
         if !serves && dropped {
-            return discard(store, generation, pace).await;
+            return discard(store, generation, &office, pace).await;
         }
         if !serves {
             // Commands need not write to one that nobody brings on.
             store.settle(generation).await?;
         }
-        store.leave_office(generation, &office).await
+        office::leave(store, generation, &office).await;
+        Ok(())
     };
     match left.await {
         Err(StoreError::Fenced) => return Err(StoreError::Fenced.into()),
@@ -285,6 +290,7 @@ impl Build<'_> {
             tests,
             digest: hash,
             differences,
+            dropped: Vec::new(),
             seconds: 0.0,
         }
     }

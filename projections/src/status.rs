@@ -11,10 +11,7 @@ use crate::{
     documents::{Generation, Office, Pointer, Position},
     error::{FollowError, RebuildError},
     office::Terms,
-    rebuild::{
-        Until,
-        note::{Stage, note_of},
-    },
+    rebuild::{Until, note::standing},
     store::{ProjectionStore, StoreError, Upkeep},
 };
 
@@ -141,7 +138,7 @@ async fn list(
     for generation in store.list().await? {
         let position = store.position(generation).await?;
         let office = store.office(generation).await?;
-        let (state, until) = purpose(store, pointer, generation, position).await?;
+        let (state, until) = purpose(store, pointer, generation).await?;
         let next_seq = position.map_or(0, |position| position.next_seq);
         let lag_records = ledger_size.saturating_sub(next_seq);
         rows.push(GenerationStatus {
@@ -166,25 +163,18 @@ async fn purpose(
     store: &dyn ProjectionStore,
     pointer: Pointer,
     generation: Generation,
-    position: Option<Position>,
 ) -> Result<(GenerationState, Option<Until>), RebuildError> {
-    let (unfinished, until) = match note_of(store, generation).await {
-        Ok(Some(note)) => (note.stage == Stage::Building, note.until),
-        Ok(None) => (position.is_none() && generation > pointer.serving, None),
-        // It is of no use to go on with.
-        Err(RebuildError::Note { .. }) => (true, None),
-        Err(error) => return Err(error),
-    };
+    let standing = standing(store, generation, pointer.serving).await?;
     let state = if pointer.serving == generation {
         GenerationState::Serving
-    } else if unfinished {
+    } else if !standing.is_complete() {
         GenerationState::Building
     } else if pointer.also == Some(generation) {
         GenerationState::Also
     } else {
         GenerationState::Kept
     };
-    Ok((state, until))
+    Ok((state, standing.note().and_then(|note| note.until)))
 }
 
 fn lag_seconds(position: Option<Position>, lag_records: u64, now: Timestamp) -> u64 {

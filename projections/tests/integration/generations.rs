@@ -192,6 +192,45 @@ async fn one_that_is_built_is_shown_and_neither_activated_nor_dropped() {
     assert_eq!(fixture.store.list().await.unwrap(), [FIRST]);
 }
 
+#[tokio::test]
+async fn one_of_which_nothing_is_built_never_serves() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.live().await;
+    fixture.store.create().await.unwrap();
+    for now in [false, true] {
+        let error = activated(&fixture, SECOND, now).await.unwrap_err();
+        assert!(matches!(error, GenerationError::Incomplete(2)), "{error}");
+    }
+    // Nor one whose note cannot be read.
+    let office = fixture.store.take_office(SECOND, None, Uuid::new_v4()).await.unwrap().unwrap();
+    fixture.store.set_note(SECOND, "{}", &office).await.unwrap();
+    for now in [false, true] {
+        let error = activated(&fixture, SECOND, now).await.unwrap_err();
+        assert!(matches!(error, GenerationError::Incomplete(2)), "{error}");
+    }
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: FIRST, also: None });
+}
+
+#[tokio::test]
+async fn one_that_commands_wrote_to_is_dropped_in_office() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.live().await;
+    fixture.store.create().await.unwrap();
+    fixture.store.join(SECOND).await.unwrap();
+    let watch = Watch::over(fixture.store.clone(), |_| ());
+    let mut pace = building().pace;
+    pace.joined = Duration::from_millis(200);
+    drop(watch.as_ref(), SECOND, &pace).await.unwrap();
+    let steps = watch.hook.of(&["settle", "beat", "drop_generation"]);
+    let names: Vec<_> = steps.iter().map(|(name, _)| *name).collect();
+    assert!(names.len() > 4, "it shows that it lives: {names:?}");
+    assert_eq!((names[0], names.last()), ("settle", Some(&"drop_generation")));
+    assert_eq!(fixture.store.list().await.unwrap(), [FIRST]);
+}
+
 async fn shown(fixture: &Fixture) -> Vec<(GenerationState, Holder)> {
     let audit = fixture.ledger.client();
     let status = status(&fixture.store, &audit, None, Timestamp::from_millis(0)).await.unwrap();

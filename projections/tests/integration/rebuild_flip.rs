@@ -297,14 +297,15 @@ async fn where_they_must_be_equal_a_difference_keeps_it_from_serving() {
     assert_eq!(sorted(summary.differences), sorted(expected.clone()));
     let pointer = fixture.store.pointer().await.unwrap();
     assert_eq!((summary.serves, pointer), (false, Pointer { serving: first, also: None }));
-    // It is kept; whoever takes the ledger's word lets it serve.
-    let summary = fixture.rebuild(&building()).await.unwrap();
-    assert_eq!((summary.generation, summary.resumed_at), (2, fixture.ledger.size()));
+    // It is kept; another build begins anew, and drops it not even where it is to be fresh.
+    let fresh = Options { fresh: true, ..building() };
+    let summary = fixture.rebuild(&fresh).await.unwrap();
+    assert_eq!((summary.generation, summary.resumed_at, summary.dropped), (3, 0, Vec::new()));
     assert_eq!(sorted(summary.differences), sorted(expected));
-    assert_eq!(fixture.serving().await, SECOND);
+    assert_eq!(fixture.store.list().await.unwrap(), [first, SECOND, Generation(3)]);
     // Now the old one is the one that differs.
     let summary = fixture.rebuild(&equal).await.unwrap();
-    assert_eq!((summary.serves, summary.generation), (true, 3));
+    assert_eq!((summary.serves, summary.generation), (true, 4));
 }
 
 #[tokio::test]
