@@ -78,7 +78,8 @@ pub async fn activate(
 ) -> Result<Activated, GenerationError> {
     let store = deps.store.as_ref();
     check_known(store, generation).await?;
-    let Pointer { serving, also } = store.pointer().await?;
+    let pointer = store.pointer().await?;
+    let Pointer { serving, also } = pointer;
     if serving == generation {
         if let Some(also) = also {
             tokio::time::sleep(pace.settled).await;
@@ -91,7 +92,10 @@ pub async fn activate(
         return Err(GenerationError::Incomplete(generation.0));
     }
     if now {
-        persist("letting the generation serve", || store.activate(generation)).await?;
+        let moving = || store.activate(generation, pointer);
+        if !persist("letting the generation serve", moving).await? {
+            return Err(RebuildError::Pointer.into());
+        }
         tokio::time::sleep(pace.settled).await;
         persist("settling", || store.settle(serving)).await?;
         return Ok(Activated { serves: generation.0, before: serving.0, caught_up: 0 });

@@ -216,9 +216,11 @@ pub trait Generations: Send + Sync + 'static {
     /// Lets commands write to one more generation, in place of any that was named so before.
     async fn join(&self, generation: Generation) -> Result<(), StoreError>;
 
-    /// Makes a generation serve. Commands go on writing to the one that served until
-    /// [`Generations::settle`]. No effect where it serves already.
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError>;
+    /// Makes a generation serve, where the pointer is as `expected`. Commands go on writing to the
+    /// one that served until [`Generations::settle`]. `false`, and nothing changed, where the
+    /// pointer is another; `true` also where an earlier call moved it so.
+    async fn activate(&self, generation: Generation, expected: Pointer)
+    -> Result<bool, StoreError>;
 
     /// Lets commands write to the serving generation alone, where `also` is still the other.
     async fn settle(&self, also: Generation) -> Result<(), StoreError>;

@@ -12,7 +12,7 @@ use crate::{
     backoff::persist,
     compare::{Differing, differing},
     digest::{Digest, digest},
-    documents::Generation,
+    documents::{Generation, Pointer},
     error::RebuildError,
     follower::Deps,
 };
@@ -52,18 +52,22 @@ impl Build<'_> {
         Ok(differences)
     }
 
-    /// Moves the pointer.
+    /// Moves the pointer, where commands write to this generation and to the one that serves.
     pub(crate) async fn activate(&mut self, serving: Generation) -> Result<(), RebuildError> {
         let Deps { store, .. } = self.deps;
-        if self.note.stage == Stage::Building {
+        let (before, generation) = (self.note.stage, self.generation);
+        if before == Stage::Building {
             self.note.stage = Stage::Ready;
         }
         self.save().await?;
-        let pointer = store.pointer().await?;
-        if pointer.serving != serving || pointer.also != Some(self.generation) {
+        let joined = Pointer { serving, also: Some(generation) };
+        let moving = || store.activate(generation, joined);
+        if !persist("letting the generation serve", moving).await? {
+            // The next one goes on with it.
+            self.note.stage = before;
+            self.save().await?;
             return Err(RebuildError::Pointer);
         }
-        persist("letting the generation serve", || store.activate(self.generation)).await?;
         let (generation, seconds) = (self.generation.0, self.pace.settled.as_secs());
         tracing::info!(generation, seconds, "serving; waiting until nobody reads the old one");
         Ok(())

@@ -83,6 +83,25 @@ async fn at_once_means_that_its_follower_brings_the_rest() {
 }
 
 #[tokio::test]
+async fn at_once_is_not_over_a_pointer_that_moved_meanwhile() {
+    let fixture = Fixture::new().await;
+    two(&fixture).await;
+    let third = fixture.rebuild(&building()).await.unwrap().generation;
+    let store = fixture.store.clone();
+    let watch = Watch::over(fixture.store.clone(), move |write| {
+        if write == "activate" {
+            futures::FutureExt::now_or_never(store.join(SECOND)).unwrap().unwrap();
+        }
+    });
+    let deps = Deps { store: watch, ..fixture.deps() };
+    let shutdown = CancellationToken::new();
+    let error = activate(&deps, FIRST, true, &building().pace, &shutdown).await.unwrap_err();
+    assert!(matches!(error, GenerationError::Rebuild(RebuildError::Pointer)), "{error}");
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: Generation(third), also: Some(SECOND) });
+}
+
+#[tokio::test]
 async fn a_stream_that_stayed_behind_is_repaired_from_the_ledger() {
     let fixture = Fixture::new().await;
     let patient = fixture.patient().await;
@@ -149,7 +168,7 @@ async fn what_cannot_be_activated_or_dropped_is_refused() {
     assert!(matches!(dropped(&fixture, SECOND).await, Err(GenerationError::Serves(2))));
 
     // A flip that ended too early: the old one is still written to, until it is settled.
-    fixture.store.activate(FIRST).await.unwrap();
+    fixture.lets_serve(FIRST).await;
     let error = dropped(&fixture, SECOND).await.unwrap_err();
     assert!(matches!(error, GenerationError::InUse { also: 2, serving: 1 }), "{error}");
     activated(&fixture, FIRST, false).await.unwrap();

@@ -15,6 +15,7 @@ use projections::{
     change::StreamChange,
     compare::{Differing, Kind},
     documents::{Generation, PatientState, Pointer},
+    error::RebuildError,
     follower::Deps,
     key_ring::DataKey,
     rebuild::{Options, Then, rebuild},
@@ -175,6 +176,27 @@ async fn whichever_replica_is_asked_nothing_that_was_answered_is_missing() {
     let live = fixture.live().await;
     let summary = fixture.rebuild(&building()).await.unwrap();
     assert_eq!(summary.digest, fixture.digest(live).await.hash);
+}
+
+#[tokio::test]
+async fn one_that_commands_left_a_moment_before_does_not_serve() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let first = fixture.live().await;
+    let store = fixture.store.clone();
+    // After all that the builder looked at: only the write itself can notice it.
+    let watch = Watch::over(fixture.store.clone(), move |write| {
+        if write == "activate" {
+            now(store.settle(SECOND)).unwrap();
+        }
+    });
+    let deps = Deps { store: watch.clone(), ..fixture.deps() };
+    let error = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Pointer), "{error}");
+    assert_eq!(pointer(&fixture.store), Pointer { serving: first, also: None });
+    // Trying again goes on with it.
+    let summary = fixture.rebuild(&building()).await.unwrap();
+    assert_eq!((summary.generation, summary.resumed_at), (2, fixture.ledger.size()));
 }
 
 /// A change of her first events to other content than the ledger has.

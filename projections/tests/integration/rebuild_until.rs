@@ -100,6 +100,6 @@ async fn an_earlier_state_that_is_activated_is_brought_up_to_now() {
         let filter = of_patient(patients[0]);
         let activity = |generation| fixture.store.activity(generation, &filter, None, 100);
         assert_eq!(activity(state).await.unwrap(), activity(first).await.unwrap());
-        fixture.store.activate(first).await.unwrap();
+        fixture.lets_serve(first).await;
     }
 }

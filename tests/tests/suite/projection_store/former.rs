@@ -61,7 +61,8 @@ async fn check(store: &dyn ProjectionStore) {
         assert_eq!(store.erasures(generation, None, 10).await.unwrap().len(), 1);
     }
     store.join(first).await.unwrap();
-    store.activate(first).await.unwrap();
+    let joined = Pointer { serving: second, also: Some(first) };
+    assert!(store.activate(first, joined).await.unwrap());
     store.settle(second).await.unwrap();
     store.drop_generation(second).await.unwrap();
     assert_eq!(store.create().await.unwrap(), Generation(3));
