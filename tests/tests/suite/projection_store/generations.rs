@@ -1,9 +1,10 @@
 //! Making, choosing and dropping generations.
 
+use domain::{search::SearchCriteria, time::first_day};
 use projections::{
     change::StreamChange,
-    documents::{Generation, Office, Parked, Pointer, Position},
-    store::StoreError,
+    documents::{ActivityFilter, Generation, Office, Parked, Pointer, Position},
+    store::{ProjectionStore, StoreError},
 };
 
 use super::{
@@ -205,4 +206,45 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     stores.one.drop_generation(second).await.unwrap();
     refused(stores.one.apply(second, &[change]).await, 2);
     refused(stores.one.activate(second, pointer(1, None)).await, 2);
+}
+
+pub(super) async fn reads_of_a_generation_that_does_not_exist_are_refused(stores: &Stores) {
+    stores.generation().await;
+    let dropped = stores.one.create().await.unwrap();
+    for answer in reads(&*stores.one, dropped).await {
+        answer.unwrap();
+    }
+    stores.one.drop_generation(dropped).await.unwrap();
+    let never = Generation(9);
+    let asked = [(&stores.one, never), (&stores.one, dropped), (&stores.two, never)];
+    for (store, generation) in asked.into_iter().chain([(&stores.two, dropped)]) {
+        for answer in reads(&**store, generation).await {
+            refused(answer, generation.0);
+        }
+    }
+}
+
+/// The answers of everything that reads a generation.
+async fn reads(
+    store: &dyn ProjectionStore,
+    generation: Generation,
+) -> [Result<(), StoreError>; 12] {
+    let timed = ActivityFilter { from: Some(at(1)), ..ActivityFilter::default() };
+    let (patient, all) = (patient_id(1), SearchCriteria::default());
+    let born =
+        SearchCriteria { date_of_birth_from: first_day("1980"), ..SearchCriteria::default() };
+    [
+        store.patient(generation, patient).await.map(|_| ()),
+        store.test(generation, patient, test_id(1)).await.map(|_| ()),
+        store.tests(generation, patient).await.map(|_| ()),
+        store.search(generation, &all, None, 1).await.map(|_| ()),
+        store.search(generation, &born, None, 0).await.map(|_| ()),
+        store.scan_patients(generation, None, 1).await.map(|_| ()),
+        store.scan_tests(generation, None, 1).await.map(|_| ()),
+        store.erasures(generation, None, 1).await.map(|_| ()),
+        store.activity(generation, &timed, None, 1).await.map(|_| ()),
+        store.activity(generation, &ActivityFilter::default(), None, 1).await.map(|_| ()),
+        store.parked(generation, None, 1).await.map(|_| ()),
+        store.cursors(generation, &[patient]).await.map(|_| ()),
+    ]
 }
