@@ -17,7 +17,7 @@ use projections::{
     documents::Generation,
     follower::{self, Deps, Progress},
     generations, metrics,
-    open::{open_key_ring, open_projection_store, until_open},
+    open::{inspect_projection_store, open_key_ring, open_projection_store, until_open},
     rebuild::{self, Pace, Then, Until},
     status::{self, Status},
     store::ProjectionStore,
@@ -122,7 +122,8 @@ pub(crate) async fn generations(
         }
         GenerationsCommand::Drop(args) => {
             let store = open(&args.store).await?;
-            generations::drop(store.as_ref(), Generation(args.generation), &pace).await?;
+            generations::drop(store.as_ref(), Generation(args.generation), &pace, &shutdown)
+                .await?;
             show(&serde_json::json!({ "dropped": args.generation }))
         }
     }
@@ -135,7 +136,7 @@ async fn status_of(args: &StatusArgs) -> anyhow::Result<Status> {
 }
 
 async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn ProjectionStore>> {
-    Ok(open_projection_store(&args.store, &args.database_prefix).await?)
+    Ok(inspect_projection_store(&args.store, &args.database_prefix).await?)
 }
 
 async fn deps(

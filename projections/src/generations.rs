@@ -82,8 +82,7 @@ pub async fn activate(
     let Pointer { serving, also } = pointer;
     if serving == generation {
         if let Some(also) = also {
-            tokio::time::sleep(pace.settled).await;
-            persist("settling", || store.settle(also)).await?;
+            until(shutdown, settle(store, also, pace)).await?;
         }
         let before = also.unwrap_or(serving).0;
         return Ok(Activated { serves: generation.0, before, caught_up: 0 });
@@ -96,11 +95,10 @@ pub async fn activate(
         if !persist("letting the generation serve", moving).await? {
             return Err(RebuildError::Pointer.into());
         }
-        tokio::time::sleep(pace.settled).await;
-        persist("settling", || store.settle(serving)).await?;
+        until(shutdown, settle(store, serving, pace)).await?;
         return Ok(Activated { serves: generation.0, before: serving.0, caught_up: 0 });
     }
-    let office = take_office(store, generation, pace).await?;
+    let office = until(shutdown, take_office(store, generation, pace)).await?;
     let work = async {
         let mut build = Build::kept(deps, *pace, generation, office).await?;
         let begun = build.size();
@@ -113,13 +111,31 @@ pub async fn activate(
         let caught_up = build.size() - begun;
         Ok(Activated { serves: generation.0, before: serving.0, caught_up })
     };
-    let result = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Err(RebuildError::Interrupted),
-        result = work => result,
-        fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
-    };
-    Ok(leave(store, generation, office, result, false, pace).await?)
+    let result = until(shutdown, async {
+        tokio::select! {
+            result = work => result,
+            fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
+        }
+    });
+    Ok(leave(store, generation, office, result.await, false, pace).await?)
+}
+
+/// Waits until no request reads a generation, and lets commands leave it.
+async fn settle(
+    store: &dyn ProjectionStore,
+    also: Generation,
+    pace: &Pace,
+) -> Result<(), RebuildError> {
+    tokio::time::sleep(pace.settled).await;
+    Ok(persist("settling", || store.settle(also)).await?)
+}
+
+/// Does something that ends at a shutdown.
+async fn until<T>(
+    shutdown: &CancellationToken,
+    work: impl Future<Output = Result<T, RebuildError>>,
+) -> Result<T, RebuildError> {
+    shutdown.run_until_cancelled(work).await.unwrap_or(Err(RebuildError::Interrupted))
 }
 
 /// Drops a generation that is not in use, and that nobody builds.
@@ -127,6 +143,7 @@ pub async fn drop(
     store: &dyn ProjectionStore,
     generation: Generation,
     pace: &Pace,
+    shutdown: &CancellationToken,
 ) -> Result<(), GenerationError> {
     check_known(store, generation).await?;
     let Pointer { serving, also } = store.pointer().await?;
@@ -138,8 +155,13 @@ pub async fn drop(
         return Err(GenerationError::InUse { also: generation.0, serving: serving.0 });
     }
     // Whoever builds it is alive, or is kept from going on by this.
-    let office = take_office(store, generation, pace).await?;
-    Ok(discard(store, generation, &office, pace).await?)
+    let office = until(shutdown, take_office(store, generation, pace)).await?;
+    let discarded = until(shutdown, async { Ok(discard(store, generation, &office, pace).await?) });
+    let discarded = discarded.await;
+    if discarded.is_err() {
+        office::leave(store, generation, &office).await;
+    }
+    Ok(discarded?)
 }
 
 async fn check_known(

@@ -43,6 +43,12 @@ use crate::{
 /// letting commands write to its generation and letting that serve.
 pub const POINTER_LIFETIME: Duration = Duration::from_secs(4);
 
+/// The longest that a request may take which reads the generation that served when it came.
+pub const LONGEST_REQUEST: Duration = Duration::from_secs(10);
+
+/// Between two processes' waits: what neither of the times above counts.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// Records read and applied at once: larger writes gain little and hold more in memory.
 const BATCH: usize = 1_000;
 
@@ -102,7 +108,8 @@ pub struct Pace {
     /// After commands were told of one more generation, until all of them know. More than
     /// [`POINTER_LIFETIME`].
     pub joined: Duration,
-    /// After a generation began to serve, until no request reads the one before.
+    /// After a generation began to serve, until no request reads the one before. More than
+    /// [`POINTER_LIFETIME`] and [`LONGEST_REQUEST`].
     pub settled: Duration,
     /// How the office is taken and kept.
     pub terms: Terms,
@@ -114,8 +121,8 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             batch: BATCH,
-            joined: POINTER_LIFETIME + Duration::from_secs(1),
-            settled: Duration::from_secs(15),
+            joined: POINTER_LIFETIME + MARGIN,
+            settled: POINTER_LIFETIME + LONGEST_REQUEST + MARGIN,
             terms: Terms::default(),
             look: Duration::from_millis(100),
         }

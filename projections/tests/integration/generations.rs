@@ -9,7 +9,7 @@ use projections::{
     error::RebuildError,
     follower::Deps,
     generations::{Activated, GenerationError, activate, drop},
-    rebuild::rebuild,
+    rebuild::{LONGEST_REQUEST, POINTER_LIFETIME, Pace, rebuild},
     status::{GenerationState, Holder, status},
     store::{Generations, Upkeep},
 };
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, building},
+    fixture::{Fixture, PATIENCE, building},
     hooks::{Kill, Watch},
     spy::Spy,
 };
@@ -35,7 +35,7 @@ async fn activated(
 }
 
 async fn dropped(fixture: &Fixture, generation: Generation) -> Result<(), GenerationError> {
-    drop(&fixture.store, generation, &building().pace).await
+    drop(&fixture.store, generation, &building().pace, &CancellationToken::new()).await
 }
 
 /// Two generations, the second of which serves and is further on by what comes after it was made.
@@ -242,12 +242,60 @@ async fn one_that_commands_wrote_to_is_dropped_in_office() {
     let watch = Watch::over(fixture.store.clone(), |_| ());
     let mut pace = building().pace;
     pace.joined = Duration::from_millis(200);
-    drop(watch.as_ref(), SECOND, &pace).await.unwrap();
+    drop(watch.as_ref(), SECOND, &pace, &CancellationToken::new()).await.unwrap();
     let steps = watch.hook.of(&["settle", "beat", "drop_generation"]);
     let names: Vec<_> = steps.iter().map(|(name, _)| *name).collect();
     assert!(names.len() > 4, "it shows that it lives: {names:?}");
     assert_eq!((names[0], names.last()), ("settle", Some(&"drop_generation")));
     assert_eq!(fixture.store.list().await.unwrap(), [FIRST]);
+}
+
+/// Nobody waits for so long.
+fn slow() -> Pace {
+    let hour = Duration::from_hours(1);
+    Pace { joined: hour, settled: hour, ..building().pace }
+}
+
+#[tokio::test]
+async fn waits_end_at_a_shutdown() {
+    let fixture = Fixture::new().await;
+    two(&fixture).await;
+    let third = fixture.store.create().await.unwrap();
+    let (deps, pace) = (fixture.deps(), slow());
+    let waits = async |work: &str| {
+        let shutdown = CancellationToken::new();
+        let work = async {
+            match work {
+                "drop" => drop(&fixture.store, third, &pace, &shutdown).await.unwrap_err(),
+                now => activate(&deps, FIRST, now == "now", &pace, &shutdown).await.unwrap_err(),
+            }
+        };
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            shutdown.cancel();
+        };
+        let (error, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(work, ends) })
+            .await
+            .expect("it ends");
+        assert!(matches!(error, GenerationError::Rebuild(RebuildError::Interrupted)), "{error}");
+    };
+    fixture.store.join(third).await.unwrap();
+    waits("drop").await;
+    assert_eq!(fixture.store.office(third).await.unwrap().unwrap().holder, None);
+    dropped(&fixture, third).await.unwrap();
+    waits("caught up").await;
+    waits("now").await;
+    // The flip that was cut short.
+    waits("settle").await;
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: FIRST, also: Some(SECOND) });
+}
+
+#[test]
+fn a_flip_outlasts_the_view_and_the_request_of_every_process() {
+    let pace = Pace::default();
+    assert!(pace.joined > POINTER_LIFETIME);
+    assert!(pace.settled > POINTER_LIFETIME + LONGEST_REQUEST);
 }
 
 async fn shown(fixture: &Fixture) -> Vec<(GenerationState, Holder)> {
