@@ -29,6 +29,7 @@ pub struct Pointer {
 
 impl Pointer {
     /// The pointer after another generation began to serve; itself where that serves already.
+    #[must_use]
     pub fn moved_to(self, generation: Generation) -> Self {
         if self.serving == generation {
             return self;

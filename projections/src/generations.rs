@@ -111,13 +111,14 @@ pub async fn activate(
         let caught_up = build.size() - begun;
         Ok(Activated { serves: generation.0, before: serving.0, caught_up })
     };
-    let result = until(shutdown, async {
+    let kept = async {
         tokio::select! {
             result = work => result,
             fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
         }
-    });
-    Ok(leave(store, generation, office, result.await, false, pace).await?)
+    };
+    let result = until(shutdown, Box::pin(kept)).await;
+    Ok(leave(store, generation, office, result, false, pace).await?)
 }
 
 /// Waits until no request reads a generation, and lets commands leave it.

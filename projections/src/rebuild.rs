@@ -29,7 +29,7 @@ use self::{claim::Claimed, note::Stage};
 use crate::{
     backoff::persist,
     compare::Differing,
-    digest::Digest,
+    digest::{Digest, MAX_DIFFERENCES},
     documents::{Generation, Office},
     erasure,
     error::{FollowError, RebuildError},
@@ -155,9 +155,14 @@ pub struct Summary {
     /// Documents that differed from those of the generation that served, at most
     /// [`crate::digest::MAX_DIFFERENCES`].
     pub differences: Vec<Differing>,
+    /// Comparing stopped at so many differences; there may be more.
+    pub differences_cut: bool,
     /// Unfinished generations that were dropped first, as was asked for.
     pub dropped: Vec<u32>,
-    /// How long it took.
+    /// How long it took until the ledger's end was near for the first time: without the waits and
+    /// the comparison after that.
+    pub build_seconds: f64,
+    /// How long it took in all.
     pub seconds: f64,
 }
 
@@ -196,7 +201,9 @@ pub async fn rebuild(
     let terms = options.pace.terms;
     let work = async {
         let mut build = Build::resume(deps, options, key, claimed).await?;
-        build.run(options).await
+        build.catch_up().await?;
+        let build_seconds = started.elapsed().as_secs_f64();
+        Ok(Summary { build_seconds, ..build.put_to_use(options).await? })
     };
     let result = tokio::select! {
         biased;
@@ -253,9 +260,14 @@ pub(crate) async fn leave<T>(
     result
 }
 
+/// Whether comparing stopped before its end.
+fn is_cut(differences: &[Differing]) -> bool {
+    differences.len() >= MAX_DIFFERENCES
+}
+
 impl Build<'_> {
-    async fn run(&mut self, options: &Options) -> Result<Summary, RebuildError> {
-        self.catch_up().await?;
+    /// Lets a generation that is caught up serve, or whatever else is to become of it.
+    async fn put_to_use(&mut self, options: &Options) -> Result<Summary, RebuildError> {
         let serving = self.deps.store.serving().await?;
         if self.note.until.is_some() {
             self.note.stage = Stage::Ready;
@@ -296,8 +308,10 @@ impl Build<'_> {
             patients,
             tests,
             digest: hash,
+            differences_cut: is_cut(&differences),
             differences,
             dropped: Vec::new(),
+            build_seconds: 0.0,
             seconds: 0.0,
         }
     }

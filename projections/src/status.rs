@@ -32,12 +32,15 @@ pub struct Status {
     pub generation: u32,
     /// Its next record to follow.
     pub next_seq: u64,
-    /// Records in the ledger, by its signed checkpoint.
-    pub ledger_size: u64,
+    /// Records in the ledger, by its signed checkpoint; `None`, as the lags, where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_size: Option<u64>,
     /// Records that the serving generation has to follow.
-    pub lag_records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_records: Option<u64>,
     /// Age of the last record followed where there are more; else 0.
-    pub lag_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
     /// Streams that the serving generation does not follow any more.
     pub parked: u64,
     /// All generations, ascending.
@@ -58,9 +61,11 @@ pub struct GenerationStatus {
     /// The next record that it has to follow.
     pub next_seq: u64,
     /// Records between that and the ledger's end.
-    pub lag_records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_records: Option<u64>,
     /// Age of the last record followed where there are more; else 0.
-    pub lag_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
     /// Streams that it does not follow any more.
     pub parked: u64,
     /// Who brings the ledger into it.
@@ -93,15 +98,9 @@ pub enum Holder {
     Silent,
 }
 
-/// Compares the store with the ledger. A pinned key, or one that it was rotated to, verifies the
-/// ledger's checkpoint; without one, the key that the audit service shows. Takes some seconds
-/// where a process in office does not show that it is alive.
-pub async fn status(
-    store: &dyn ProjectionStore,
-    audit: &AuditClient,
-    key: Option<LedgerKey>,
-    now: Timestamp,
-) -> Result<Status, RebuildError> {
+/// Records in the ledger. A pinned key, or one that it was rotated to, verifies the ledger's
+/// checkpoint; without one, the key that the audit service shows.
+pub async fn ledger_size(audit: &AuditClient, key: Option<LedgerKey>) -> Result<u64, RebuildError> {
     // Before the rotations are read: they then cover it, or trying again will.
     let checkpoint = audit.checkpoint().await.map_err(FollowError::from)?;
     let keys = if let Some(pinned) = key {
@@ -110,7 +109,16 @@ pub async fn status(
         let shown = audit.verifier_key().await.map_err(FollowError::from)?;
         KeyHistory::with(shown.parse().map_err(FollowError::LedgerKey)?)
     };
-    let ledger_size = keys.open(&checkpoint)?.size;
+    Ok(keys.open(&checkpoint)?.size)
+}
+
+/// Compares the store with a ledger of this size; `None` where that is not known. Takes some
+/// seconds where a process in office does not show that it is alive.
+pub async fn status(
+    store: &dyn ProjectionStore,
+    ledger_size: Option<u64>,
+    now: Timestamp,
+) -> Result<Status, RebuildError> {
     let generations = list(store, ledger_size, now).await?;
     let serving = store.serving().await?;
     let of_serving = generations.iter().find(|it| it.generation == serving.0);
@@ -126,10 +134,10 @@ pub async fn status(
     })
 }
 
-/// All generations, ascending, against a ledger of this size.
-async fn list(
+/// All generations, ascending, against a ledger of this size, if it is known.
+pub async fn list(
     store: &dyn ProjectionStore,
-    ledger_size: u64,
+    ledger_size: Option<u64>,
     now: Timestamp,
 ) -> Result<Vec<GenerationStatus>, RebuildError> {
     let pointer = store.pointer().await?;
@@ -140,14 +148,14 @@ async fn list(
         let office = store.office(generation).await?;
         let (state, until) = purpose(store, pointer, generation).await?;
         let next_seq = position.map_or(0, |position| position.next_seq);
-        let lag_records = ledger_size.saturating_sub(next_seq);
+        let lag_records = ledger_size.map(|size| size.saturating_sub(next_seq));
         rows.push(GenerationStatus {
             generation: generation.0,
             state,
             until,
             next_seq,
             lag_records,
-            lag_seconds: lag_seconds(position, lag_records, now),
+            lag_seconds: lag_records.map(|lag| lag_seconds(position, lag, now)),
             parked: count_parked(store, generation).await?,
             holder: Holder::Nobody,
         });

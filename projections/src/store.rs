@@ -261,6 +261,11 @@ pub enum StoreError {
         /// Which read model.
         collection: &'static str,
     },
+    /// The embedded file is of a later version of this program.
+    #[error(
+        "the file of the read models has layout {0}, which this program does not know: update it"
+    )]
+    Layout(i64),
     /// The generation does not exist, or is in use and cannot be dropped.
     #[error("generation {0} cannot be used so")]
     Generation(u32),

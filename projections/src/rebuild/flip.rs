@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Build, note::Stage};
+use super::{Build, is_cut, note::Stage};
 use crate::{
     backoff::persist,
     compare::{Differing, differing},
@@ -48,6 +48,9 @@ impl Build<'_> {
         for Differing { kind, patient, test, serving, built } in &differences {
             let test = test.map(|test| test.to_string());
             tracing::warn!(?kind, %patient, test, serving, built, "a document differs");
+        }
+        if is_cut(&differences) {
+            tracing::warn!(named = differences.len(), "comparing stopped here; more may differ");
         }
         Ok(differences)
     }

@@ -269,9 +269,39 @@ async fn a_dry_run_names_just_the_documents_that_differ_and_changes_nothing() {
     let options = Options { then: Then::Drop, ..building() };
     let summary = rebuild(&deps, &options, &CancellationToken::new()).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected));
-    assert!(!summary.serves);
+    assert!(!summary.serves && !summary.differences_cut);
+    assert!(summary.build_seconds > 0.0 && summary.build_seconds < summary.seconds);
     assert_eq!(fixture.store.list().await.unwrap(), [first]);
     assert_eq!(watch.hook.of(&["join", "activate"]), [], "no command is told");
+}
+
+#[tokio::test]
+async fn differences_that_are_too_many_are_cut_and_it_says_so() {
+    let fixture = Fixture::new().await;
+    let serving = fixture.serving().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    let change = patient.change(1, 1).await;
+    // Of nobody whom the ledger knows.
+    let made_up =
+        |id| StreamChange { patient: PatientId::new(Uuid::from_u128(id)), ..change.clone() };
+    let changes: Vec<_> = (1..=1_200).map(made_up).collect();
+    fixture.store.apply(serving, &changes).await.unwrap();
+    let mut options = Options { then: Then::Drop, ..building() };
+    options.pace.look = Duration::from_millis(1);
+    let summary = fixture.rebuild(&options).await.unwrap();
+    assert_eq!((summary.differences.len(), summary.differences_cut), (1_000, true));
+}
+
+#[tokio::test]
+async fn the_wait_for_commands_is_no_part_of_building() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let mut options = building();
+    options.pace.joined = Duration::from_millis(500);
+    let summary = fixture.rebuild(&options).await.unwrap();
+    assert!(summary.build_seconds > 0.0, "{summary:?}");
+    assert!(summary.seconds - summary.build_seconds >= 0.5, "{summary:?}");
 }
 
 #[tokio::test]
