@@ -29,8 +29,8 @@ pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, Reb
     let (store, pace) = (deps.store.as_ref(), &options.pace);
     let mut dropped = Vec::new();
     for generation in store.list().await?.into_iter().rev() {
-        let unfinished = unfinished(store, generation, options).await?;
-        let Some(note) = unfinished.filter(|note| options.fresh || goes_on(note.as_ref(), options))
+        let left = left_off(store, generation, options).await?;
+        let Some(note) = left.filter(|note| options.fresh || goes_on(note.as_ref(), options))
         else {
             continue;
         };
@@ -39,7 +39,7 @@ pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, Reb
             office => office?,
         };
         // The one in office before may have come to the end meanwhile.
-        let Some(note) = self::unfinished(store, generation, options).await? else {
+        let Some(note) = left_off(store, generation, options).await? else {
             office::leave(store, generation, &office).await;
             continue;
         };
@@ -56,7 +56,7 @@ pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, Reb
 }
 
 /// `None` where a build is at its end; else what its builder left, if anything.
-async fn unfinished(
+async fn left_off(
     store: &dyn ProjectionStore,
     generation: Generation,
     options: &Options,
