@@ -29,11 +29,7 @@ pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, Reb
     let (store, pace) = (deps.store.as_ref(), &options.pace);
     let mut dropped = Vec::new();
     for generation in store.list().await?.into_iter().rev() {
-        let left = left_off(store, generation, options).await?;
-        let Some(note) = left.filter(|note| options.fresh || goes_on(note.as_ref(), options))
-        else {
-            continue;
-        };
+        let Some(note) = left_off(store, generation, options).await? else { continue };
         let office = match take_office(store, generation, pace).await {
             Err(RebuildError::Busy { .. }) if !goes_on(note.as_ref(), options) => continue,
             office => office?,
@@ -55,15 +51,18 @@ pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, Reb
     Ok(Claimed { generation, office, note: None, dropped })
 }
 
-/// `None` where a build is at its end; else what its builder left, if anything.
+/// `None` where a build is at its end, or makes something else; else what its builder left, if
+/// anything.
 async fn left_off(
     store: &dyn ProjectionStore,
     generation: Generation,
     options: &Options,
 ) -> Result<Option<Option<Note>>, RebuildError> {
     Ok(match standing(store, generation, store.serving().await?).await? {
-        Standing::Complete(_) => None,
-        Standing::Unfinished(note) => Some(note),
+        Standing::Unfinished(note) if options.fresh || goes_on(note.as_ref(), options) => {
+            Some(note)
+        }
+        Standing::Unfinished(_) | Standing::Complete(_) => None,
         Standing::Unreadable if options.fresh => Some(None),
         Standing::Unreadable => return Err(RebuildError::Note { generation: generation.0 }),
     })
