@@ -29,6 +29,8 @@ const MAX_READS: u32 = 8;
 /// How long a client waits for data: longer than an append may take (8 s), and shorter than the
 /// gateway waits (10 s).
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(9);
+const _: () =
+    assert!(READ_TIMEOUT.as_millis() <= projections::rebuild::LONGEST_REQUEST.as_millis());
 
 /// What a client may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use projections::{
     documents::Generation,
     follower::{self, Deps, Progress},
     generations, metrics,
-    open::{open_key_ring, open_projection_store, until_open},
+    open::{inspect_projection_store, open_key_ring, open_projection_store, until_open},
     rebuild::{self, Pace, Then, Until},
-    status::{self, Status},
+    status,
     store::ProjectionStore,
 };
 use runtime::{
@@ -83,7 +83,12 @@ pub(crate) async fn rebuild(
 }
 
 pub(crate) async fn status(args: StatusArgs) -> anyhow::Result<()> {
-    show(&status_of(&args).await?)
+    let store = open(&args.store).await?;
+    let (audit, key) = ledger(&args.ledger)?;
+    let size = status::ledger_size(&audit, key).await;
+    // What the store says is worth seeing just where the ledger says nothing.
+    show(&status::status(store.as_ref(), size.as_ref().ok().copied(), now()).await?)?;
+    size.map(|_| ()).context("the ledger")
 }
 
 pub(crate) async fn digest(args: DigestArgs) -> anyhow::Result<()> {
@@ -109,10 +114,8 @@ pub(crate) async fn generations(
     let pace = Pace::default();
     match command {
         GenerationsCommand::List(args) => {
-            for generation in status_of(&args).await?.generations {
-                show(&generation)?;
-            }
-            Ok(())
+            let store = open(&args).await?;
+            status::list(store.as_ref(), None, now()).await?.iter().try_for_each(show)
         }
         GenerationsCommand::Activate(args) => {
             let ActivateArgs { generation, now, sources } = *args;
@@ -122,20 +125,15 @@ pub(crate) async fn generations(
         }
         GenerationsCommand::Drop(args) => {
             let store = open(&args.store).await?;
-            generations::drop(store.as_ref(), Generation(args.generation), &pace).await?;
+            generations::drop(store.as_ref(), Generation(args.generation), &pace, &shutdown)
+                .await?;
             show(&serde_json::json!({ "dropped": args.generation }))
         }
     }
 }
 
-async fn status_of(args: &StatusArgs) -> anyhow::Result<Status> {
-    let store = open(&args.store).await?;
-    let (audit, key) = ledger(&args.ledger)?;
-    Ok(status::status(store.as_ref(), &audit, key, now()).await?)
-}
-
 async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn ProjectionStore>> {
-    Ok(open_projection_store(&args.store, &args.database_prefix).await?)
+    Ok(inspect_projection_store(&args.store, &args.database_prefix).await?)
 }
 
 async fn deps(

@@ -42,8 +42,8 @@ pub enum Command {
 /// What to do with generations.
 #[derive(Debug, Subcommand)]
 pub enum GenerationsCommand {
-    /// Show each on a line of its own.
-    List(Box<StatusArgs>),
+    /// Show each on a line of its own, as the store alone has it.
+    List(StoreArgs),
     /// Bring a complete generation up to the ledger and let it serve.
     Activate(Box<ActivateArgs>),
     /// Drop one that is not in use.

@@ -28,6 +28,15 @@ pub struct Pointer {
 }
 
 impl Pointer {
+    /// The pointer after another generation began to serve; itself where that serves already.
+    #[must_use]
+    pub fn moved_to(self, generation: Generation) -> Self {
+        if self.serving == generation {
+            return self;
+        }
+        Self { serving: generation, also: Some(self.serving) }
+    }
+
     /// The generations that a command writes to, each once.
     pub fn written(self) -> impl Iterator<Item = Generation> {
         std::iter::once(self.serving).chain(self.also)

@@ -256,7 +256,7 @@ pub enum RebuildError {
     #[error("the rebuild did not catch up with the ledger; run it when fewer records come")]
     NotCaughtUp,
     /// Reading ended without a reason, such as a shutdown.
-    #[error("the rebuild was interrupted")]
+    #[error("interrupted before the end; do it again")]
     Interrupted,
 }
 

@@ -9,11 +9,7 @@ use crate::{
     error::RebuildError,
     follower::Deps,
     office,
-    rebuild::{
-        Build, Pace, discard, leave,
-        note::{Stage, note_of},
-        take_office,
-    },
+    rebuild::{Build, Pace, discard, leave, note::standing, take_office},
     store::{ProjectionStore, StoreError},
 };
 
@@ -82,26 +78,27 @@ pub async fn activate(
 ) -> Result<Activated, GenerationError> {
     let store = deps.store.as_ref();
     check_known(store, generation).await?;
-    let Pointer { serving, also } = store.pointer().await?;
+    let pointer = store.pointer().await?;
+    let Pointer { serving, also } = pointer;
     if serving == generation {
         if let Some(also) = also {
-            tokio::time::sleep(pace.settled).await;
-            persist("settling", || store.settle(also)).await?;
+            until(shutdown, settle(store, also, pace)).await?;
         }
         let before = also.unwrap_or(serving).0;
         return Ok(Activated { serves: generation.0, before, caught_up: 0 });
     }
-    let note = note_of(store, generation).await?;
-    if note.is_some_and(|note| note.stage == Stage::Building) {
+    if !standing(store, generation, serving).await?.is_complete() {
         return Err(GenerationError::Incomplete(generation.0));
     }
     if now {
-        persist("letting the generation serve", || store.activate(generation)).await?;
-        tokio::time::sleep(pace.settled).await;
-        persist("settling", || store.settle(serving)).await?;
+        let moving = || store.activate(generation, pointer);
+        if !persist("letting the generation serve", moving).await? {
+            return Err(RebuildError::Pointer.into());
+        }
+        until(shutdown, settle(store, serving, pace)).await?;
         return Ok(Activated { serves: generation.0, before: serving.0, caught_up: 0 });
     }
-    let office = take_office(store, generation, pace, false).await?;
+    let office = until(shutdown, take_office(store, generation, pace)).await?;
     let work = async {
         let mut build = Build::kept(deps, *pace, generation, office).await?;
         let begun = build.size();
@@ -114,13 +111,32 @@ pub async fn activate(
         let caught_up = build.size() - begun;
         Ok(Activated { serves: generation.0, before: serving.0, caught_up })
     };
-    let result = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Err(RebuildError::Interrupted),
-        result = work => result,
-        fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
+    let kept = async {
+        tokio::select! {
+            result = work => result,
+            fenced = office::keep(store, generation, &office, pace.terms.beat) => Err(fenced.into()),
+        }
     };
+    let result = until(shutdown, Box::pin(kept)).await;
     Ok(leave(store, generation, office, result, false, pace).await?)
+}
+
+/// Waits until no request reads a generation, and lets commands leave it.
+async fn settle(
+    store: &dyn ProjectionStore,
+    also: Generation,
+    pace: &Pace,
+) -> Result<(), RebuildError> {
+    tokio::time::sleep(pace.settled).await;
+    Ok(persist("settling", || store.settle(also)).await?)
+}
+
+/// Does something that ends at a shutdown.
+async fn until<T>(
+    shutdown: &CancellationToken,
+    work: impl Future<Output = Result<T, RebuildError>>,
+) -> Result<T, RebuildError> {
+    shutdown.run_until_cancelled(work).await.unwrap_or(Err(RebuildError::Interrupted))
 }
 
 /// Drops a generation that is not in use, and that nobody builds.
@@ -128,24 +144,25 @@ pub async fn drop(
     store: &dyn ProjectionStore,
     generation: Generation,
     pace: &Pace,
+    shutdown: &CancellationToken,
 ) -> Result<(), GenerationError> {
     check_known(store, generation).await?;
     let Pointer { serving, also } = store.pointer().await?;
     if serving == generation {
         return Err(GenerationError::Serves(generation.0));
     }
-    let unfinished = match note_of(store, generation).await {
-        Ok(Some(note)) => note.stage == Stage::Building,
-        Ok(None) => false,
-        Err(RebuildError::Note { .. }) => true,
-        Err(error) => return Err(error.into()),
-    };
-    if also == Some(generation) && !unfinished {
+    let complete = standing(store, generation, serving).await?.is_complete();
+    if also == Some(generation) && complete {
         return Err(GenerationError::InUse { also: generation.0, serving: serving.0 });
     }
     // Whoever builds it is alive, or is kept from going on by this.
-    take_office(store, generation, pace, false).await?;
-    Ok(discard(store, generation, pace).await?)
+    let office = until(shutdown, take_office(store, generation, pace)).await?;
+    let discarded = until(shutdown, async { Ok(discard(store, generation, &office, pace).await?) });
+    let discarded = discarded.await;
+    if discarded.is_err() {
+        office::leave(store, generation, &office).await;
+    }
+    Ok(discarded?)
 }
 
 async fn check_known(

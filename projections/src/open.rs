@@ -71,22 +71,39 @@ impl Transient for OpenError {
     }
 }
 
-/// Opens the read models: `<prefix>_patients` on a MongoDB, or an embedded file.
+/// Opens the read models: `<prefix>_patients` on a MongoDB, or an embedded file. On a MongoDB a
+/// task makes the indexes that an older version did not: for processes that stay.
 pub async fn open_projection_store(
     location: &StoreLocation,
     prefix: &Name,
 ) -> Result<Arc<dyn ProjectionStore>, OpenError> {
-    // The first call of the store also makes the first generation.
-    if let StoreLocation::Sqlite(path) = location {
-        let store = SqliteStore::open(path)?;
-        store.serving().await?;
+    let StoreLocation::Sqlite(_) = location else {
+        let store = mongo(location, prefix).await?;
+        let completing = store.clone();
+        tokio::spawn(async move { completing.complete_indexes().await });
         return Ok(Arc::new(store));
-    }
+    };
+    inspect_projection_store(location, prefix).await
+}
+
+/// Opens the read models and starts nothing: for commands that take a look at them.
+pub async fn inspect_projection_store(
+    location: &StoreLocation,
+    prefix: &Name,
+) -> Result<Arc<dyn ProjectionStore>, OpenError> {
+    let StoreLocation::Sqlite(path) = location else {
+        return Ok(Arc::new(mongo(location, prefix).await?));
+    };
+    let store = SqliteStore::open(path)?;
+    // Makes the first generation, too.
+    store.serving().await?;
+    Ok(Arc::new(store))
+}
+
+async fn mongo(location: &StoreLocation, prefix: &Name) -> Result<MongoStore, OpenError> {
     let store = MongoStore::new(&client(location).await?, &format!("{prefix}_patients"));
     store.serving().await?;
-    let completing = store.clone();
-    tokio::spawn(async move { completing.complete_indexes().await });
-    Ok(Arc::new(store))
+    Ok(store)
 }
 
 /// Opens the key store: `<prefix>_keys` on a MongoDB, or an embedded file.

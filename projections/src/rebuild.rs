@@ -29,7 +29,7 @@ use self::{claim::Claimed, note::Stage};
 use crate::{
     backoff::persist,
     compare::Differing,
-    digest::Digest,
+    digest::{Digest, MAX_DIFFERENCES},
     documents::{Generation, Office},
     erasure,
     error::{FollowError, RebuildError},
@@ -42,6 +42,12 @@ use crate::{
 /// before, and serves nothing where it gets no answer. A rebuild waits longer than this between
 /// letting commands write to its generation and letting that serve.
 pub const POINTER_LIFETIME: Duration = Duration::from_secs(4);
+
+/// The longest that a request may take which reads the generation that served when it came.
+pub const LONGEST_REQUEST: Duration = Duration::from_secs(10);
+
+/// Between two processes' waits: what neither of the times above counts.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Records read and applied at once: larger writes gain little and hold more in memory.
 const BATCH: usize = 1_000;
@@ -71,7 +77,7 @@ impl Until {
 pub struct Options {
     /// An earlier state, which is kept and does not serve; `None` for all of the ledger.
     pub until: Option<Until>,
-    /// Drop what unfinished builds left and begin anew.
+    /// Drop what unfinished builds left and begin anew. What is complete stays.
     pub fresh: bool,
     /// What to do with a generation that shows all of the ledger.
     pub then: Then,
@@ -102,7 +108,8 @@ pub struct Pace {
     /// After commands were told of one more generation, until all of them know. More than
     /// [`POINTER_LIFETIME`].
     pub joined: Duration,
-    /// After a generation began to serve, until no request reads the one before.
+    /// After a generation began to serve, until no request reads the one before. More than
+    /// [`POINTER_LIFETIME`] and [`LONGEST_REQUEST`].
     pub settled: Duration,
     /// How the office is taken and kept.
     pub terms: Terms,
@@ -114,8 +121,8 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             batch: BATCH,
-            joined: POINTER_LIFETIME + Duration::from_secs(1),
-            settled: Duration::from_secs(15),
+            joined: POINTER_LIFETIME + MARGIN,
+            settled: POINTER_LIFETIME + LONGEST_REQUEST + MARGIN,
             terms: Terms::default(),
             look: Duration::from_millis(100),
         }
@@ -148,7 +155,14 @@ pub struct Summary {
     /// Documents that differed from those of the generation that served, at most
     /// [`crate::digest::MAX_DIFFERENCES`].
     pub differences: Vec<Differing>,
-    /// How long it took.
+    /// Comparing stopped at so many differences; there may be more.
+    pub differences_cut: bool,
+    /// Unfinished generations that were dropped first, as was asked for.
+    pub dropped: Vec<u32>,
+    /// How long it took until the ledger's end was near for the first time: without the waits and
+    /// the comparison after that.
+    pub build_seconds: f64,
+    /// How long it took in all.
     pub seconds: f64,
 }
 
@@ -179,16 +193,19 @@ pub async fn rebuild(
         let claimed = claim::claim(deps, options).await?;
         Ok::<_, RebuildError>((key, claimed))
     };
-    let (key, claimed) = tokio::select! {
+    let (key, mut claimed) = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Err(RebuildError::Interrupted),
         prepared = prepared => prepared?,
     };
     let Claimed { generation, office, .. } = claimed;
+    let unfinished = std::mem::take(&mut claimed.dropped);
     let terms = options.pace.terms;
     let work = async {
         let mut build = Build::resume(deps, options, key, claimed).await?;
-        build.run(options).await
+        build.catch_up().await?;
+        let build_seconds = started.elapsed().as_secs_f64();
+        Ok(Summary { build_seconds, ..build.put_to_use(options).await? })
     };
     let result = tokio::select! {
         biased;
@@ -204,6 +221,7 @@ pub async fn rebuild(
     };
     let store = deps.store.as_ref();
     let mut summary = leave(store, generation, office, result, dropped, &options.pace).await?;
+    summary.dropped = unfinished;
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
@@ -227,13 +245,14 @@ pub(crate) async fn leave<T>(
             store.beat(generation, &office).await?;
         }
         if !serves && dropped {
-            return discard(store, generation, pace).await;
+            return discard(store, generation, &office, pace).await;
         }
         if !serves {
             // Commands need not write to one that nobody brings on.
             store.settle(generation).await?;
         }
-        store.leave_office(generation, &office).await
+        office::leave(store, generation, &office).await;
+        Ok(())
     };
     match left.await {
         Err(StoreError::Fenced) => return Err(StoreError::Fenced.into()),
@@ -243,9 +262,14 @@ pub(crate) async fn leave<T>(
     result
 }
 
+/// Whether comparing stopped before its end.
+fn is_cut(differences: &[Differing]) -> bool {
+    differences.len() >= MAX_DIFFERENCES
+}
+
 impl Build<'_> {
-    async fn run(&mut self, options: &Options) -> Result<Summary, RebuildError> {
-        self.catch_up().await?;
+    /// Lets a generation that is caught up serve, or whatever else is to become of it.
+    async fn put_to_use(&mut self, options: &Options) -> Result<Summary, RebuildError> {
         let serving = self.deps.store.serving().await?;
         if self.note.until.is_some() {
             self.note.stage = Stage::Ready;
@@ -286,7 +310,10 @@ impl Build<'_> {
             patients,
             tests,
             digest: hash,
+            differences_cut: is_cut(&differences),
             differences,
+            dropped: Vec::new(),
+            build_seconds: 0.0,
             seconds: 0.0,
         }
     }

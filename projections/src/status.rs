@@ -11,10 +11,7 @@ use crate::{
     documents::{Generation, Office, Pointer, Position},
     error::{FollowError, RebuildError},
     office::Terms,
-    rebuild::{
-        Until,
-        note::{Stage, note_of},
-    },
+    rebuild::{Until, note::standing},
     store::{ProjectionStore, StoreError, Upkeep},
 };
 
@@ -35,12 +32,15 @@ pub struct Status {
     pub generation: u32,
     /// Its next record to follow.
     pub next_seq: u64,
-    /// Records in the ledger, by its signed checkpoint.
-    pub ledger_size: u64,
+    /// Records in the ledger, by its signed checkpoint; `None`, as the lags, where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_size: Option<u64>,
     /// Records that the serving generation has to follow.
-    pub lag_records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_records: Option<u64>,
     /// Age of the last record followed where there are more; else 0.
-    pub lag_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
     /// Streams that the serving generation does not follow any more.
     pub parked: u64,
     /// Whether the embedded file may still hold, beside its documents, what erasures removed.
@@ -63,9 +63,11 @@ pub struct GenerationStatus {
     /// The next record that it has to follow.
     pub next_seq: u64,
     /// Records between that and the ledger's end.
-    pub lag_records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_records: Option<u64>,
     /// Age of the last record followed where there are more; else 0.
-    pub lag_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
     /// Streams that it does not follow any more.
     pub parked: u64,
     /// Who brings the ledger into it.
@@ -98,15 +100,9 @@ pub enum Holder {
     Silent,
 }
 
-/// Compares the store with the ledger. A pinned key, or one that it was rotated to, verifies the
-/// ledger's checkpoint; without one, the key that the audit service shows. Takes some seconds
-/// where a process in office does not show that it is alive.
-pub async fn status(
-    store: &dyn ProjectionStore,
-    audit: &AuditClient,
-    key: Option<LedgerKey>,
-    now: Timestamp,
-) -> Result<Status, RebuildError> {
+/// Records in the ledger. A pinned key, or one that it was rotated to, verifies the ledger's
+/// checkpoint; without one, the key that the audit service shows.
+pub async fn ledger_size(audit: &AuditClient, key: Option<LedgerKey>) -> Result<u64, RebuildError> {
     // Before the rotations are read: they then cover it, or trying again will.
     let checkpoint = audit.checkpoint().await.map_err(FollowError::from)?;
     let keys = if let Some(pinned) = key {
@@ -115,7 +111,16 @@ pub async fn status(
         let shown = audit.verifier_key().await.map_err(FollowError::from)?;
         KeyHistory::with(shown.parse().map_err(FollowError::LedgerKey)?)
     };
-    let ledger_size = keys.open(&checkpoint)?.size;
+    Ok(keys.open(&checkpoint)?.size)
+}
+
+/// Compares the store with a ledger of this size; `None` where that is not known. Takes some
+/// seconds where a process in office does not show that it is alive.
+pub async fn status(
+    store: &dyn ProjectionStore,
+    ledger_size: Option<u64>,
+    now: Timestamp,
+) -> Result<Status, RebuildError> {
     let generations = list(store, ledger_size, now).await?;
     let serving = store.serving().await?;
     let of_serving = generations.iter().find(|it| it.generation == serving.0);
@@ -132,10 +137,10 @@ pub async fn status(
     })
 }
 
-/// All generations, ascending, against a ledger of this size.
-async fn list(
+/// All generations, ascending, against a ledger of this size, if it is known.
+pub async fn list(
     store: &dyn ProjectionStore,
-    ledger_size: u64,
+    ledger_size: Option<u64>,
     now: Timestamp,
 ) -> Result<Vec<GenerationStatus>, RebuildError> {
     let pointer = store.pointer().await?;
@@ -144,16 +149,16 @@ async fn list(
     for generation in store.list().await? {
         let position = store.position(generation).await?;
         let office = store.office(generation).await?;
-        let (state, until) = purpose(store, pointer, generation, position).await?;
+        let (state, until) = purpose(store, pointer, generation).await?;
         let next_seq = position.map_or(0, |position| position.next_seq);
-        let lag_records = ledger_size.saturating_sub(next_seq);
+        let lag_records = ledger_size.map(|size| size.saturating_sub(next_seq));
         rows.push(GenerationStatus {
             generation: generation.0,
             state,
             until,
             next_seq,
             lag_records,
-            lag_seconds: lag_seconds(position, lag_records, now),
+            lag_seconds: lag_records.map(|lag| lag_seconds(position, lag, now)),
             parked: count_parked(store, generation).await?,
             holder: Holder::Nobody,
         });
@@ -169,25 +174,18 @@ async fn purpose(
     store: &dyn ProjectionStore,
     pointer: Pointer,
     generation: Generation,
-    position: Option<Position>,
 ) -> Result<(GenerationState, Option<Until>), RebuildError> {
-    let (unfinished, until) = match note_of(store, generation).await {
-        Ok(Some(note)) => (note.stage == Stage::Building, note.until),
-        Ok(None) => (position.is_none() && generation > pointer.serving, None),
-        // It is of no use to go on with.
-        Err(RebuildError::Note { .. }) => (true, None),
-        Err(error) => return Err(error),
-    };
+    let standing = standing(store, generation, pointer.serving).await?;
     let state = if pointer.serving == generation {
         GenerationState::Serving
-    } else if unfinished {
+    } else if !standing.is_complete() {
         GenerationState::Building
     } else if pointer.also == Some(generation) {
         GenerationState::Also
     } else {
         GenerationState::Kept
     };
-    Ok((state, until))
+    Ok((state, standing.note().and_then(|note| note.until)))
 }
 
 fn lag_seconds(position: Option<Position>, lag_records: u64, now: Timestamp) -> u64 {

@@ -222,9 +222,11 @@ pub trait Generations: Send + Sync + 'static {
     /// Lets commands write to one more generation, in place of any that was named so before.
     async fn join(&self, generation: Generation) -> Result<(), StoreError>;
 
-    /// Makes a generation serve. Commands go on writing to the one that served until
-    /// [`Generations::settle`]. No effect where it serves already.
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError>;
+    /// Makes a generation serve, where the pointer is as `expected`. Commands go on writing to the
+    /// one that served until [`Generations::settle`]. `false`, and nothing changed, where the
+    /// pointer is another; `true` also where an earlier call moved it so.
+    async fn activate(&self, generation: Generation, expected: Pointer)
+    -> Result<bool, StoreError>;
 
     /// Lets commands write to the serving generation alone, where `also` is still the other.
     async fn settle(&self, also: Generation) -> Result<(), StoreError>;
@@ -265,6 +267,11 @@ pub enum StoreError {
         /// Which read model.
         collection: &'static str,
     },
+    /// The embedded file is of a later version of this program.
+    #[error(
+        "the file of the read models has layout {0}, which this program does not know: update it"
+    )]
+    Layout(i64),
     /// The generation does not exist, or is in use and cannot be dropped.
     #[error("generation {0} cannot be used so")]
     Generation(u32),

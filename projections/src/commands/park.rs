@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use projections::{
     config::{ParkCommand, ParkRetryArgs},
-    open::open_projection_store,
+    open::inspect_projection_store,
     park,
 };
 
@@ -14,7 +14,7 @@ use super::show;
 pub(crate) async fn park(command: ParkCommand) -> anyhow::Result<ExitCode> {
     match command {
         ParkCommand::List(args) => {
-            let store = open_projection_store(&args.store, &args.database_prefix).await?;
+            let store = inspect_projection_store(&args.store, &args.database_prefix).await?;
             park::list(store.as_ref()).await?.iter().try_for_each(show)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -25,7 +25,7 @@ pub(crate) async fn park(command: ParkCommand) -> anyhow::Result<ExitCode> {
 async fn retry(
     ParkRetryArgs { patients, wait, store: args }: ParkRetryArgs,
 ) -> anyhow::Result<ExitCode> {
-    let store = open_projection_store(&args.store, &args.database_prefix).await?;
+    let store = inspect_projection_store(&args.store, &args.database_prefix).await?;
     let retried = park::retry(store.as_ref(), &patients, Duration::from_secs(wait)).await?;
     retried.iter().try_for_each(show)?;
     let all_good = retried.iter().all(|stream| stream.outcome.is_good());

@@ -1,19 +1,16 @@
 //! Which generation to build, and being the only one who builds it.
 
-use std::time::Instant;
-
-use uuid::Uuid;
-
 use super::{
     Options, Pace,
-    note::{Note, note_of},
+    note::{Note, Standing, standing},
 };
 use crate::{
-    backoff::persist,
+    backoff::{Tries, persist},
     documents::{Generation, Office},
     error::RebuildError,
     follower::Deps,
-    store::{ProjectionStore, StoreError, Upkeep},
+    office::{self, Candidate},
+    store::{ProjectionStore, StoreError},
 };
 
 /// A generation to build, and the office in it.
@@ -23,86 +20,101 @@ pub(crate) struct Claimed {
     pub(crate) office: Office,
     /// What an earlier builder left.
     pub(crate) note: Option<Note>,
+    /// Unfinished generations that were dropped before, newest first.
+    pub(crate) dropped: Vec<u32>,
 }
 
 /// Finds the unfinished generation to go on with, or makes a new one.
 pub(super) async fn claim(deps: &Deps, options: &Options) -> Result<Claimed, RebuildError> {
-    let store = deps.store.as_ref();
-    let serving = store.serving().await?;
-    let generations = store.list().await?;
-    for generation in generations.into_iter().rev().filter(|it| *it != serving) {
-        let note = match note_of(store, generation).await {
-            Err(RebuildError::Note { .. }) if options.fresh => None,
-            note => note?,
-        };
-        let office = store.office(generation).await?;
-        let unfinished = match &note {
-            Some(note) => note.is_unfinished(office),
-            // Made by a builder who ended before it could say so. Older ones without a note have
-            // served.
-            None => generation > serving && store.position(generation).await?.is_none(),
-        };
-        let same = note.as_ref().is_none_or(|note| note.until == options.until);
-        if !unfinished || !(same || options.fresh) {
-            continue;
-        }
-        let office = match take_office(store, generation, &options.pace, note.is_none()).await {
-            Err(RebuildError::Busy { .. }) if !same => continue,
+    let (store, pace) = (deps.store.as_ref(), &options.pace);
+    let mut dropped = Vec::new();
+    for generation in store.list().await?.into_iter().rev() {
+        let Some(note) = left_off(store, generation, options).await? else { continue };
+        let office = match take_office(store, generation, pace).await {
+            Err(RebuildError::Busy { .. }) if !goes_on(note.as_ref(), options) => continue,
             office => office?,
         };
+        // The one in office before may have come to the end meanwhile.
+        let Some(note) = left_off(store, generation, options).await? else {
+            office::leave(store, generation, &office).await;
+            continue;
+        };
         if !options.fresh {
-            return Ok(Claimed { generation, office, note });
+            return Ok(Claimed { generation, office, note, dropped });
         }
         tracing::info!(generation = generation.0, "dropping an unfinished generation");
-        discard(store, generation, &options.pace).await?;
+        discard(store, generation, &office, pace).await?;
+        dropped.push(generation.0);
     }
     let generation = persist("making a generation", || store.create()).await?;
-    let office = take_office(store, generation, &options.pace, false).await?;
-    Ok(Claimed { generation, office, note: None })
+    let office = take_office(store, generation, pace).await?;
+    Ok(Claimed { generation, office, note: None, dropped })
 }
 
-/// Takes the office of a generation whose holder is gone; waits where one seems to be there, or
-/// where one is `expected` to come at once.
+/// `None` where a build is at its end, or makes something else; else what its builder left, if
+/// anything.
+async fn left_off(
+    store: &dyn ProjectionStore,
+    generation: Generation,
+    options: &Options,
+) -> Result<Option<Option<Note>>, RebuildError> {
+    Ok(match standing(store, generation, store.serving().await?).await? {
+        Standing::Unfinished(note) if options.fresh || goes_on(note.as_ref(), options) => {
+            Some(note)
+        }
+        Standing::Unfinished(_) | Standing::Complete(_) => None,
+        Standing::Unreadable if options.fresh => Some(None),
+        Standing::Unreadable => return Err(RebuildError::Note { generation: generation.0 }),
+    })
+}
+
+/// Whether a build with this note makes what is asked for.
+fn goes_on(note: Option<&Note>, options: &Options) -> bool {
+    note.is_none_or(|note| note.until == options.until)
+}
+
+/// Takes the office of a generation; waits where its holder seems to be dead, until that is sure.
 pub(crate) async fn take_office(
-    store: &dyn Upkeep,
+    store: &dyn ProjectionStore,
     generation: Generation,
     pace: &Pace,
-    expected: bool,
 ) -> Result<Office, RebuildError> {
-    let busy = RebuildError::Busy { generation: generation.0 };
-    let seen = store.office(generation).await?;
-    let watched = Instant::now();
-    let is_held = |office: Option<Office>| office.is_some_and(|office| office.holder.is_some());
-    let mut waiting = expected || is_held(seen);
-    let mut now = seen;
-    while waiting {
-        tokio::time::sleep(pace.terms.look).await;
-        now = store.office(generation).await?;
-        if now != seen && is_held(now) {
-            return Err(busy);
+    let mut candidate = Candidate::default();
+    let mut tries = Tries::of("taking office");
+    let mut seen: Option<Office> = None;
+    loop {
+        let taken = candidate.try_take(store, generation, pace.terms.patience).await;
+        match taken {
+            Ok(Some(office)) => return Ok(office),
+            Ok(None) => {}
+            Err(error) => {
+                tries.again(error).await?;
+                continue;
+            }
         }
-        waiting = now == seen && watched.elapsed() < pace.terms.patience;
+        let now = store.office(generation).await?.filter(|office| office.holder.is_some());
+        if seen.is_some() && now.is_some() && now != seen {
+            return Err(RebuildError::Busy { generation: generation.0 });
+        }
+        seen = now;
+        tokio::time::sleep(pace.terms.look).await;
     }
-    let holder = Uuid::new_v4();
-    let taken =
-        persist("taking office", || async { store.take_office(generation, now, holder).await });
-    if let Some(office) = taken.await? {
-        return Ok(office);
-    }
-    // Perhaps by an earlier try whose answer was lost.
-    let now = store.office(generation).await?;
-    now.filter(|office| office.holder == Some(holder)).ok_or(busy)
 }
 
-/// Drops a generation that does not serve, first out of the reach of commands.
+/// Drops a generation that does not serve, first out of the reach of commands, while nobody else
+/// takes its office.
 pub(crate) async fn discard(
     store: &dyn ProjectionStore,
     generation: Generation,
+    office: &Office,
     pace: &Pace,
 ) -> Result<(), StoreError> {
     if store.pointer().await?.also == Some(generation) {
         store.settle(generation).await?;
-        tokio::time::sleep(pace.joined).await;
+        tokio::select! {
+            () = tokio::time::sleep(pace.joined) => {}
+            ended = office::keep(store, generation, office, pace.terms.beat) => return Err(ended),
+        }
     }
     store.drop_generation(generation).await
 }

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use super::{Build, note::Stage};
+use super::{Build, is_cut, note::Stage};
 use crate::{
     backoff::persist,
     compare::{Differing, differing},
     digest::{Digest, digest},
-    documents::Generation,
+    documents::{Generation, Pointer},
     error::RebuildError,
     follower::Deps,
 };
@@ -49,21 +49,28 @@ impl Build<'_> {
             let test = test.map(|test| test.to_string());
             tracing::warn!(?kind, %patient, test, serving, built, "a document differs");
         }
+        if is_cut(&differences) {
+            tracing::warn!(named = differences.len(), "comparing stopped here; more may differ");
+        }
         Ok(differences)
     }
 
-    /// Moves the pointer.
+    /// Moves the pointer, where commands write to this generation and to the one that serves.
     pub(crate) async fn activate(&mut self, serving: Generation) -> Result<(), RebuildError> {
         let Deps { store, .. } = self.deps;
-        if self.note.stage == Stage::Building {
+        let (before, generation) = (self.note.stage, self.generation);
+        if before == Stage::Building {
             self.note.stage = Stage::Ready;
         }
         self.save().await?;
-        let pointer = store.pointer().await?;
-        if pointer.serving != serving || pointer.also != Some(self.generation) {
+        let joined = Pointer { serving, also: Some(generation) };
+        let moving = || store.activate(generation, joined);
+        if !persist("letting the generation serve", moving).await? {
+            // The next one goes on with it.
+            self.note.stage = before;
+            self.save().await?;
             return Err(RebuildError::Pointer);
         }
-        persist("letting the generation serve", || store.activate(self.generation)).await?;
         let (generation, seconds) = (self.generation.0, self.pace.settled.as_secs());
         tracing::info!(generation, seconds, "serving; waiting until nobody reads the old one");
         Ok(())

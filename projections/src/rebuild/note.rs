@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Until;
 use crate::{
-    documents::{Generation, Office, Position},
+    documents::{Generation, Position},
     error::RebuildError,
     store::Upkeep,
 };
@@ -16,7 +16,7 @@ use crate::{
 pub enum Stage {
     /// Records of the ledger are missing, or were not compared with a signed checkpoint.
     Building,
-    /// It is verified and may serve, or is kept beside the one that does.
+    /// It is verified and may serve, or is kept beside the one that does. Nobody goes on with it.
     Ready,
     /// It has served, or was asked to.
     Served,
@@ -32,8 +32,6 @@ pub struct Note {
     pub until: Option<Until>,
     /// When its first build began.
     pub started_at: Timestamp,
-    /// The term of office of whoever wrote this.
-    pub term: u64,
     /// After the last record that is verified and applied; `None` before the first.
     pub place: Option<Place>,
     /// The Merkle tree over the records up to `place`: roots of its full subtrees, largest first.
@@ -78,7 +76,6 @@ impl Note {
             stage: Stage::Building,
             until,
             started_at,
-            term: 0,
             place: None,
             frontier: Vec::new(),
             keys: String::new(),
@@ -91,16 +88,54 @@ impl Note {
     pub fn size(&self) -> u64 {
         self.place.map_or(0, |place| place.next_seq)
     }
+}
 
-    /// Whether a build was ended before its generation was put to use. One that is ready is in
-    /// use as soon as somebody other than its builder has been in office.
-    pub fn is_unfinished(&self, office: Option<Office>) -> bool {
-        match self.stage {
-            Stage::Building => true,
-            Stage::Ready => office.is_none_or(|office| office.term == self.term),
-            Stage::Served => false,
+/// How far the build of a generation has come.
+#[derive(Debug)]
+pub enum Standing {
+    /// It was ended early, or goes on; with its note, where there is one yet.
+    Unfinished(Option<Note>),
+    /// It was ended early, and nobody can go on with it: its note cannot be read.
+    Unreadable,
+    /// It came to its end, or it is of a time when builders left no notes.
+    Complete(Option<Note>),
+}
+
+impl Standing {
+    /// Whether its generation may serve.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete(_))
+    }
+
+    /// The note, where it can be read.
+    pub fn note(&self) -> Option<&Note> {
+        match self {
+            Self::Unfinished(note) | Self::Complete(note) => note.as_ref(),
+            Self::Unreadable => None,
         }
     }
+}
+
+/// How far the build of a generation has come. The only answer to whether it is finished: only
+/// what is not may be gone on with or dropped by a rebuild, and only what is may serve.
+pub async fn standing(
+    store: &dyn Upkeep,
+    generation: Generation,
+    serving: Generation,
+) -> Result<Standing, RebuildError> {
+    Ok(match note_of(store, generation).await {
+        Ok(note) if generation == serving => Standing::Complete(note),
+        Ok(Some(note)) if note.stage == Stage::Building => Standing::Unfinished(Some(note)),
+        Ok(Some(note)) => Standing::Complete(Some(note)),
+        // Made by a builder who ended before it could say so. Older ones have served.
+        Ok(None) if generation > serving && store.position(generation).await?.is_none() => {
+            Standing::Unfinished(None)
+        }
+        Ok(None) => Standing::Complete(None),
+        Err(RebuildError::Note { .. }) if generation == serving => Standing::Complete(None),
+        Err(RebuildError::Note { .. }) => Standing::Unreadable,
+        Err(error) => return Err(error),
+    })
 }
 
 /// The note of a generation; `None` where nobody left one.

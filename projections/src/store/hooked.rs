@@ -282,8 +282,12 @@ impl<H: Hook> Generations for Hooked<H> {
         self.around(Call::Write("join"), self.inner.join(generation)).await
     }
 
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
-        self.around(Call::Write("activate"), self.inner.activate(generation)).await
+    async fn activate(
+        &self,
+        generation: Generation,
+        expected: Pointer,
+    ) -> Result<bool, StoreError> {
+        self.around(Call::Write("activate"), self.inner.activate(generation, expected)).await
     }
 
     async fn settle(&self, also: Generation) -> Result<(), StoreError> {

@@ -258,14 +258,19 @@ impl Generations for MemoryStore {
         Ok(())
     }
 
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
-        let before = self.serving().await?;
+    async fn activate(
+        &self,
+        generation: Generation,
+        expected: Pointer,
+    ) -> Result<bool, StoreError> {
+        self.pointer().await?;
         let mut shared = self.lock();
         shared.models(generation)?;
-        if before != generation {
-            shared.pointer = Some(Pointer { serving: generation, also: Some(before) });
+        let moved = expected.moved_to(generation);
+        if shared.pointer == Some(expected) {
+            shared.pointer = Some(moved);
         }
-        Ok(())
+        Ok(shared.pointer == Some(moved))
     }
 
     async fn settle(&self, also: Generation) -> Result<(), StoreError> {

@@ -59,7 +59,7 @@ const META: &str = "meta";
 pub struct MongoStore {
     database: Database,
     /// Generations known to exist. A write to one that was dropped would make its collections
-    /// anew, without indexes and with nobody to drop them.
+    /// anew, without indexes and with nobody to drop them; a read would find nothing in it.
     known: Arc<Mutex<BTreeSet<u32>>>,
 }
 

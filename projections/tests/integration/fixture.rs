@@ -148,6 +148,12 @@ impl Fixture {
         self.store.serving().await.unwrap()
     }
 
+    /// Moves the pointer, without asking anybody.
+    pub(crate) async fn lets_serve(&self, generation: Generation) {
+        let pointer = self.store.pointer().await.unwrap();
+        assert!(self.store.activate(generation, pointer).await.unwrap());
+    }
+
     /// Checks that a generation holds of a patient what the ledger says.
     #[track_caller]
     pub(crate) fn is_live(

@@ -234,7 +234,7 @@ async fn a_replica_that_is_behind_makes_no_repair_fall_short() {
         let position = fixture.store.position(generation).await.unwrap().unwrap();
         let office = fixture.store.take_office(missing, None, Uuid::new_v4()).await.unwrap();
         fixture.store.set_position(missing, &position, &office.unwrap()).await.unwrap();
-        fixture.store.activate(missing).await.unwrap();
+        fixture.lets_serve(missing).await;
         patient.amended("Lovelace");
         fixture.ledger.streams_are_behind(size, times);
         let mut following = fixture.follow();
@@ -253,7 +253,7 @@ async fn it_follows_into_the_generation_that_serves() {
     let mut following = fixture.follow();
     following.reaches(first, fixture.ledger.size()).await;
     let second = fixture.store.create().await.unwrap();
-    fixture.store.activate(second).await.unwrap();
+    fixture.lets_serve(second).await;
     following.reaches(second, fixture.ledger.size()).await;
     assert_eq!(second, Generation(2));
     for patient in patients {

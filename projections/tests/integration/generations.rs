@@ -9,15 +9,15 @@ use projections::{
     error::RebuildError,
     follower::Deps,
     generations::{Activated, GenerationError, activate, drop},
-    rebuild::rebuild,
-    status::{GenerationState, Holder, status},
+    rebuild::{LONGEST_REQUEST, POINTER_LIFETIME, Pace, rebuild},
+    status::{GenerationState, Holder, list},
     store::{Generations, Upkeep},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, building},
+    fixture::{Fixture, PATIENCE, building},
     hooks::{Kill, Watch},
     spy::Spy,
 };
@@ -35,7 +35,7 @@ async fn activated(
 }
 
 async fn dropped(fixture: &Fixture, generation: Generation) -> Result<(), GenerationError> {
-    drop(&fixture.store, generation, &building().pace).await
+    drop(&fixture.store, generation, &building().pace, &CancellationToken::new()).await
 }
 
 /// Two generations, the second of which serves and is further on by what comes after it was made.
@@ -80,6 +80,25 @@ async fn at_once_means_that_its_follower_brings_the_rest() {
     assert_eq!(pointer, Pointer { serving: FIRST, also: None });
     assert_eq!(fixture.live().await, FIRST);
     assert_eq!(fixture.digest(FIRST).await, fixture.digest(SECOND).await);
+}
+
+#[tokio::test]
+async fn at_once_is_not_over_a_pointer_that_moved_meanwhile() {
+    let fixture = Fixture::new().await;
+    two(&fixture).await;
+    let third = fixture.rebuild(&building()).await.unwrap().generation;
+    let store = fixture.store.clone();
+    let watch = Watch::over(fixture.store.clone(), move |write| {
+        if write == "activate" {
+            futures::FutureExt::now_or_never(store.join(SECOND)).unwrap().unwrap();
+        }
+    });
+    let deps = Deps { store: watch, ..fixture.deps() };
+    let shutdown = CancellationToken::new();
+    let error = activate(&deps, FIRST, true, &building().pace, &shutdown).await.unwrap_err();
+    assert!(matches!(error, GenerationError::Rebuild(RebuildError::Pointer)), "{error}");
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: Generation(third), also: Some(SECOND) });
 }
 
 #[tokio::test]
@@ -149,7 +168,7 @@ async fn what_cannot_be_activated_or_dropped_is_refused() {
     assert!(matches!(dropped(&fixture, SECOND).await, Err(GenerationError::Serves(2))));
 
     // A flip that ended too early: the old one is still written to, until it is settled.
-    fixture.store.activate(FIRST).await.unwrap();
+    fixture.lets_serve(FIRST).await;
     let error = dropped(&fixture, SECOND).await.unwrap_err();
     assert!(matches!(error, GenerationError::InUse { also: 2, serving: 1 }), "{error}");
     activated(&fixture, FIRST, false).await.unwrap();
@@ -192,10 +211,96 @@ async fn one_that_is_built_is_shown_and_neither_activated_nor_dropped() {
     assert_eq!(fixture.store.list().await.unwrap(), [FIRST]);
 }
 
+#[tokio::test]
+async fn one_of_which_nothing_is_built_never_serves() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.live().await;
+    fixture.store.create().await.unwrap();
+    for now in [false, true] {
+        let error = activated(&fixture, SECOND, now).await.unwrap_err();
+        assert!(matches!(error, GenerationError::Incomplete(2)), "{error}");
+    }
+    // Nor one whose note cannot be read.
+    let office = fixture.store.take_office(SECOND, None, Uuid::new_v4()).await.unwrap().unwrap();
+    fixture.store.set_note(SECOND, "{}", &office).await.unwrap();
+    for now in [false, true] {
+        let error = activated(&fixture, SECOND, now).await.unwrap_err();
+        assert!(matches!(error, GenerationError::Incomplete(2)), "{error}");
+    }
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: FIRST, also: None });
+}
+
+#[tokio::test]
+async fn one_that_commands_wrote_to_is_dropped_in_office() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    fixture.live().await;
+    fixture.store.create().await.unwrap();
+    fixture.store.join(SECOND).await.unwrap();
+    let watch = Watch::over(fixture.store.clone(), |_| ());
+    let mut pace = building().pace;
+    pace.joined = Duration::from_millis(200);
+    drop(watch.as_ref(), SECOND, &pace, &CancellationToken::new()).await.unwrap();
+    let steps = watch.hook.of(&["settle", "beat", "drop_generation"]);
+    let names: Vec<_> = steps.iter().map(|(name, _)| *name).collect();
+    assert!(names.len() > 4, "it shows that it lives: {names:?}");
+    assert_eq!((names[0], names.last()), ("settle", Some(&"drop_generation")));
+    assert_eq!(fixture.store.list().await.unwrap(), [FIRST]);
+}
+
+/// Nobody waits for so long.
+fn slow() -> Pace {
+    let hour = Duration::from_hours(1);
+    Pace { joined: hour, settled: hour, ..building().pace }
+}
+
+#[tokio::test]
+async fn waits_end_at_a_shutdown() {
+    let fixture = Fixture::new().await;
+    two(&fixture).await;
+    let third = fixture.store.create().await.unwrap();
+    let (deps, pace) = (fixture.deps(), slow());
+    let waits = async |work: &str| {
+        let shutdown = CancellationToken::new();
+        let work = async {
+            match work {
+                "drop" => drop(&fixture.store, third, &pace, &shutdown).await.unwrap_err(),
+                now => activate(&deps, FIRST, now == "now", &pace, &shutdown).await.unwrap_err(),
+            }
+        };
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            shutdown.cancel();
+        };
+        let (error, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(work, ends) })
+            .await
+            .expect("it ends");
+        assert!(matches!(error, GenerationError::Rebuild(RebuildError::Interrupted)), "{error}");
+    };
+    fixture.store.join(third).await.unwrap();
+    waits("drop").await;
+    assert_eq!(fixture.store.office(third).await.unwrap().unwrap().holder, None);
+    dropped(&fixture, third).await.unwrap();
+    waits("caught up").await;
+    waits("now").await;
+    // The flip that was cut short.
+    waits("settle").await;
+    let pointer = fixture.store.pointer().await.unwrap();
+    assert_eq!(pointer, Pointer { serving: FIRST, also: Some(SECOND) });
+}
+
+#[test]
+fn a_flip_outlasts_the_view_and_the_request_of_every_process() {
+    let pace = Pace::default();
+    assert!(pace.joined > POINTER_LIFETIME);
+    assert!(pace.settled > POINTER_LIFETIME + LONGEST_REQUEST);
+}
+
 async fn shown(fixture: &Fixture) -> Vec<(GenerationState, Holder)> {
-    let audit = fixture.ledger.client();
-    let status = status(&fixture.store, &audit, None, Timestamp::from_millis(0)).await.unwrap();
-    status.generations.iter().map(|row| (row.state, row.holder)).collect()
+    let generations = list(&fixture.store, None, Timestamp::from_millis(0)).await.unwrap();
+    generations.iter().map(|row| (row.state, row.holder)).collect()
 }
 
 #[tokio::test]

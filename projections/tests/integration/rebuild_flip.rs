@@ -15,6 +15,7 @@ use projections::{
     change::StreamChange,
     compare::{Differing, Kind},
     documents::{Generation, PatientState, Pointer},
+    error::RebuildError,
     follower::Deps,
     key_ring::DataKey,
     rebuild::{Options, Then, rebuild},
@@ -177,6 +178,27 @@ async fn whichever_replica_is_asked_nothing_that_was_answered_is_missing() {
     assert_eq!(summary.digest, fixture.digest(live).await.hash);
 }
 
+#[tokio::test]
+async fn one_that_commands_left_a_moment_before_does_not_serve() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let first = fixture.live().await;
+    let store = fixture.store.clone();
+    // After all that the builder looked at: only the write itself can notice it.
+    let watch = Watch::over(fixture.store.clone(), move |write| {
+        if write == "activate" {
+            now(store.settle(SECOND)).unwrap();
+        }
+    });
+    let deps = Deps { store: watch.clone(), ..fixture.deps() };
+    let error = rebuild(&deps, &building(), &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, RebuildError::Pointer), "{error}");
+    assert_eq!(pointer(&fixture.store), Pointer { serving: first, also: None });
+    // Trying again goes on with it.
+    let summary = fixture.rebuild(&building()).await.unwrap();
+    assert_eq!((summary.generation, summary.resumed_at), (2, fixture.ledger.size()));
+}
+
 /// A change of her first events to other content than the ledger has.
 fn wrong(patient: PatientId, key: &DataKey, mut change: StreamChange) -> StreamChange {
     assert_eq!((change.patient, key.kid()), (patient, key.kid()));
@@ -247,9 +269,39 @@ async fn a_dry_run_names_just_the_documents_that_differ_and_changes_nothing() {
     let options = Options { then: Then::Drop, ..building() };
     let summary = rebuild(&deps, &options, &CancellationToken::new()).await.unwrap();
     assert_eq!(sorted(summary.differences), sorted(expected));
-    assert!(!summary.serves);
+    assert!(!summary.serves && !summary.differences_cut);
+    assert!(summary.build_seconds > 0.0 && summary.build_seconds < summary.seconds);
     assert_eq!(fixture.store.list().await.unwrap(), [first]);
     assert_eq!(watch.hook.of(&["join", "activate"]), [], "no command is told");
+}
+
+#[tokio::test]
+async fn differences_that_are_too_many_are_cut_and_it_says_so() {
+    let fixture = Fixture::new().await;
+    let serving = fixture.serving().await;
+    let patient = fixture.patient().await;
+    patient.registered("Ada");
+    let change = patient.change(1, 1).await;
+    // Of nobody whom the ledger knows.
+    let made_up =
+        |id| StreamChange { patient: PatientId::new(Uuid::from_u128(id)), ..change.clone() };
+    let changes: Vec<_> = (1..=1_200).map(made_up).collect();
+    fixture.store.apply(serving, &changes).await.unwrap();
+    let mut options = Options { then: Then::Drop, ..building() };
+    options.pace.look = Duration::from_millis(1);
+    let summary = fixture.rebuild(&options).await.unwrap();
+    assert_eq!((summary.differences.len(), summary.differences_cut), (1_000, true));
+}
+
+#[tokio::test]
+async fn the_wait_for_commands_is_no_part_of_building() {
+    let fixture = Fixture::new().await;
+    fixture.history().await;
+    let mut options = building();
+    options.pace.joined = Duration::from_millis(500);
+    let summary = fixture.rebuild(&options).await.unwrap();
+    assert!(summary.build_seconds > 0.0, "{summary:?}");
+    assert!(summary.seconds - summary.build_seconds >= 0.5, "{summary:?}");
 }
 
 #[tokio::test]
@@ -297,14 +349,15 @@ async fn where_they_must_be_equal_a_difference_keeps_it_from_serving() {
     assert_eq!(sorted(summary.differences), sorted(expected.clone()));
     let pointer = fixture.store.pointer().await.unwrap();
     assert_eq!((summary.serves, pointer), (false, Pointer { serving: first, also: None }));
-    // It is kept; whoever takes the ledger's word lets it serve.
-    let summary = fixture.rebuild(&building()).await.unwrap();
-    assert_eq!((summary.generation, summary.resumed_at), (2, fixture.ledger.size()));
+    // It is kept; another build begins anew, and drops it not even where it is to be fresh.
+    let fresh = Options { fresh: true, ..building() };
+    let summary = fixture.rebuild(&fresh).await.unwrap();
+    assert_eq!((summary.generation, summary.resumed_at, summary.dropped), (3, 0, Vec::new()));
     assert_eq!(sorted(summary.differences), sorted(expected));
-    assert_eq!(fixture.serving().await, SECOND);
+    assert_eq!(fixture.store.list().await.unwrap(), [first, SECOND, Generation(3)]);
     // Now the old one is the one that differs.
     let summary = fixture.rebuild(&equal).await.unwrap();
-    assert_eq!((summary.serves, summary.generation), (true, 3));
+    assert_eq!((summary.serves, summary.generation), (true, 4));
 }
 
 #[tokio::test]

@@ -12,7 +12,11 @@ use projections::{
     erasure,
     error::RebuildError,
     follower::Deps,
-    rebuild::{Options, note::Note, rebuild},
+    rebuild::{
+        Options, Until,
+        note::{Note, Stage},
+        rebuild,
+    },
     store::{Generations, ProjectionStore, Upkeep, memory::Fault},
 };
 use tokio_util::sync::CancellationToken;
@@ -89,13 +93,13 @@ async fn killed_at_any_write_it_neither_skips_nor_doubles() {
             assert!(steps > 100, "{steps}");
             break;
         }
-        let served = fixture.serving().await;
+        // What is complete is not gone on with, also where it does not serve yet.
+        let complete = is_complete(&fixture).await;
         let summary = fixture.rebuild(&small()).await.unwrap();
         assert_eq!(summary.digest, live.hash, "killed after {steps}");
         assert_eq!((summary.records, summary.events), (58, 37), "killed after {steps}");
         assert_eq!(summary.differences, [], "killed after {steps}");
-        // One that served already is not built again.
-        let expected = if served == first { SECOND } else { Generation(3) };
+        let expected = if complete { Generation(3) } else { SECOND };
         let pointer = fixture.store.pointer().await.unwrap();
         assert_eq!(pointer, Pointer { serving: expected, also: None }, "killed after {steps}");
         let office = fixture.store.office(expected).await.unwrap().unwrap();
@@ -103,6 +107,28 @@ async fn killed_at_any_write_it_neither_skips_nor_doubles() {
         resumed += u32::from(summary.resumed_at > 0);
     }
     assert!(resumed > 10, "{resumed}");
+}
+
+async fn is_complete(fixture: &Fixture) -> bool {
+    let Ok(Some(note)) = fixture.store.note(SECOND).await else { return false };
+    serde_json::from_str::<Note>(&note).unwrap().stage != Stage::Building
+}
+
+#[tokio::test]
+async fn a_fresh_one_drops_what_is_unfinished_and_says_so() {
+    let fixture = Fixture::new().await;
+    long_history(&fixture).await;
+    let first = fixture.live().await;
+    let fresh = Options { fresh: true, ..small() };
+    let state = Options { until: Some(Until::Seq(5)), ..small() };
+    // The state comes to its end, one of all of the ledger is left, and one has no note yet.
+    let kept = Generation(fixture.rebuild(&state).await.unwrap().generation);
+    assert!(killed(&fixture, 60).await);
+    fixture.store.create().await.unwrap();
+    let summary = fixture.rebuild(&fresh).await.unwrap();
+    assert_eq!((summary.generation, summary.dropped), (5, vec![4, 3]));
+    assert_eq!(fixture.store.list().await.unwrap(), [first, kept, Generation(5)]);
+    assert!(fixture.rebuild(&fresh).await.unwrap().dropped.is_empty());
 }
 
 #[tokio::test]
@@ -130,6 +156,7 @@ async fn a_note_that_somebody_changed_never_serves() {
         // And then, or with `fresh`, it is begun anew.
         let summary = fixture.rebuild(&Options { fresh: true, ..small() }).await.unwrap();
         assert_eq!((summary.resumed_at, summary.generation), (0, 3));
+        assert_eq!(summary.dropped, if dropped { vec![] } else { vec![2] }, "{error}");
         assert_eq!(summary.digest, fixture.digest(first).await.hash);
     }
 }

@@ -11,7 +11,7 @@ use domain::{
 use futures::future::join_all;
 use http::StatusCode;
 use projections::{
-    documents::{ActivityDoc, Generation, Position},
+    documents::{ActivityDoc, Generation, Pointer, Position},
     store::{Generations, Upkeep, WriteModels, memory::Fault},
 };
 use tokio::time::timeout;
@@ -139,7 +139,8 @@ async fn an_accounting_stays_with_the_generation_that_it_began_with() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         system.store.join(new).await.unwrap();
-        system.store.activate(new).await.unwrap();
+        let joined = Pointer { serving: old, also: Some(new) };
+        assert!(system.store.activate(new, joined).await.unwrap());
         // What reads the new one is answered at once; what reads the old one waits.
         let look = || timeout(Duration::from_millis(100), system.get("/audit/activity"));
         while look().await.is_err() {}

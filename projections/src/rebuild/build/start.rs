@@ -28,7 +28,7 @@ impl<'a> Build<'a> {
         key: LedgerKey,
         claimed: Claimed,
     ) -> Result<Self, RebuildError> {
-        let Claimed { generation, office, note } = claimed;
+        let Claimed { generation, office, note, .. } = claimed;
         let note = note.unwrap_or_else(|| Note::new(options.until, (deps.clock)()));
         let unfit = RebuildError::Note { generation: generation.0 };
         let frontier = Frontier::from_parts(note.size(), note.frontier.clone());
@@ -77,12 +77,11 @@ impl<'a> Build<'a> {
         deps: &'a Deps,
         generation: Generation,
         office: Office,
-        mut note: Note,
+        note: Note,
         pace: Pace,
         key: LedgerKey,
         reader: Reader,
     ) -> Self {
-        note.term = office.term;
         Self {
             deps,
             generation,

@@ -40,6 +40,11 @@ impl Pointer {
     pub(super) fn lists(&self, generation: Generation) -> bool {
         self.list.contains(&generation.0)
     }
+
+    fn in_use(&self) -> documents::Pointer {
+        let (serving, also) = (Generation(self.serving), self.also.map(Generation));
+        documents::Pointer { serving, also }
+    }
 }
 
 impl MongoStore {
@@ -110,11 +115,7 @@ fn generation_of(collection: &str) -> Option<Generation> {
 #[async_trait]
 impl Generations for MongoStore {
     async fn pointer(&self) -> Result<documents::Pointer, StoreError> {
-        within(async {
-            let Pointer { serving, also, .. } = self.pointer_or_first().await?;
-            Ok(documents::Pointer { serving: Generation(serving), also: also.map(Generation) })
-        })
-        .await
+        within(async { Ok(self.pointer_or_first().await?.in_use()) }).await
     }
 
     async fn list(&self) -> Result<Vec<Generation>, StoreError> {
@@ -154,24 +155,28 @@ impl Generations for MongoStore {
         .await
     }
 
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
+    async fn activate(
+        &self,
+        generation: Generation,
+        expected: documents::Pointer,
+    ) -> Result<bool, StoreError> {
         within(async {
             let Generation(number) = generation;
-            for _ in 0..MAX_TRIES {
-                let pointer = self.pointer_or_first().await?;
-                if !pointer.lists(generation) {
-                    return Err(StoreError::Generation(number));
-                }
-                if pointer.serving == number {
-                    return Ok(());
-                }
-                let filter = doc! { "list": number, "serving": pointer.serving };
-                let set = doc! { "$set": { "serving": number, "also": pointer.serving } };
-                if self.set_pointer(filter, set).await? {
-                    return Ok(());
-                }
+            let moved = expected.moved_to(generation);
+            // `null` also is where there is none.
+            let also = |pointer: documents::Pointer| pointer.also.map(|also| also.0);
+            let filter =
+                doc! { "list": number, "serving": expected.serving.0, "also": also(expected) };
+            let set = doc! { "$set": { "serving": number, "also": also(moved) } };
+            if moved != expected && self.set_pointer(filter, set).await? {
+                return Ok(true);
             }
-            Err(failure::contention(MAX_TRIES))
+            let found = self.pointer_or_first().await?;
+            if found.lists(generation) {
+                Ok(found.in_use() == moved)
+            } else {
+                Err(StoreError::Generation(number))
+            }
         })
         .await
     }

@@ -125,6 +125,7 @@ impl ReadModels for MongoStore {
         generation: Generation,
         id: PatientId,
     ) -> Result<Option<PatientDoc>, StoreError> {
+        within(self.require(generation)).await?;
         self.one(&patients(generation), doc! { "_id": id.to_string() }, stored::patient).await
     }
 
@@ -134,6 +135,7 @@ impl ReadModels for MongoStore {
         patient: PatientId,
         id: TestId,
     ) -> Result<Option<TestDoc>, StoreError> {
+        within(self.require(generation)).await?;
         let filter = doc! { "_id": id.to_string(), "patientId": patient.to_string() };
         self.one(&tests(generation), filter, stored::test).await
     }
@@ -143,6 +145,7 @@ impl ReadModels for MongoStore {
         generation: Generation,
         patient: PatientId,
     ) -> Result<Vec<TestDoc>, StoreError> {
+        within(self.require(generation)).await?;
         let filter = doc! { "patientId": patient.to_string(), "status": "active" };
         self.many(&tests(generation), filter, doc! { "first": 1 }, None, stored::test).await
     }
@@ -154,6 +157,7 @@ impl ReadModels for MongoStore {
         after: Option<PatientId>,
         limit: usize,
     ) -> Result<Vec<PatientDoc>, StoreError> {
+        within(self.require(generation)).await?;
         let filter = search_filter(criteria, after);
         let sort = doc! { "_id": 1 };
         self.many(&patients(generation), filter, sort, Some(limit), stored::patient).await
@@ -165,6 +169,7 @@ impl ReadModels for MongoStore {
         after: Option<PatientId>,
         limit: usize,
     ) -> Result<Vec<PatientDoc>, StoreError> {
+        within(self.require(generation)).await?;
         let sort = doc! { "_id": 1 };
         self.many(&patients(generation), page(after), sort, Some(limit), stored::patient).await
     }
@@ -175,6 +180,7 @@ impl ReadModels for MongoStore {
         after: Option<TestId>,
         limit: usize,
     ) -> Result<Vec<TestDoc>, StoreError> {
+        within(self.require(generation)).await?;
         let sort = doc! { "_id": 1 };
         self.many(&tests(generation), page(after), sort, Some(limit), stored::test).await
     }
@@ -185,6 +191,7 @@ impl ReadModels for MongoStore {
         after: Option<PatientId>,
         limit: usize,
     ) -> Result<Vec<Erasure>, StoreError> {
+        within(self.require(generation)).await?;
         let sort = doc! { "_id": 1 };
         self.many(&erasures(generation), page(after), sort, Some(limit), books::erasure).await
     }
@@ -196,6 +203,7 @@ impl ReadModels for MongoStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<ActivityPage, StoreError> {
+        within(self.require(generation)).await?;
         within(self.activity_page(generation, filter, before, limit)).await
     }
 }

@@ -83,14 +83,18 @@ impl Generations for SqliteStore {
         .await
     }
 
-    async fn activate(&self, generation: Generation) -> Result<(), StoreError> {
+    async fn activate(
+        &self,
+        generation: Generation,
+        expected: Pointer,
+    ) -> Result<bool, StoreError> {
         self.write(move |connection| {
             require(connection, generation)?;
-            let Pointer { serving: before, .. } = pointer_or_first(connection)?;
-            if before == generation {
-                return Ok(());
+            let (found, moved) = (pointer_or_first(connection)?, expected.moved_to(generation));
+            if found == expected && found != moved {
+                set_pointer(connection, moved)?;
             }
-            set_pointer(connection, Pointer { serving: generation, also: Some(before) })
+            Ok(found == expected || found == moved)
         })
         .await
     }

@@ -1,6 +1,8 @@
 //! The tables, and how a file of an older format gets those of today: a new file takes the same
 //! steps, so the two cannot differ.
 
+use std::time::Instant;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{scrub, unavailable};
@@ -43,8 +45,17 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(unavailable)?;
     let format = format(&transaction)?;
-    if !(0..=FORMAT).contains(&format) {
+    if format > FORMAT {
+        return Err(StoreError::Layout(format));
+    }
+    if format < 0 {
         return Err(StoreError::Malformed { collection: "user_version" });
+    }
+    let begun = Instant::now();
+    let is_old = (1..FORMAT).contains(&format);
+    if is_old {
+        let bytes = size(&transaction).map_err(unavailable)?;
+        tracing::info!(bytes, layout = format, to = FORMAT, "updating the file of the read models");
     }
     let steps = || {
         if format < 1 {
@@ -66,7 +77,18 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.pragma_update(None, "user_version", FORMAT)
     };
     steps().map_err(|error: rusqlite::Error| unavailable(error))?;
-    transaction.commit().map_err(unavailable)
+    transaction.commit().map_err(unavailable)?;
+    if is_old {
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::info!(seconds, "the file of the read models is updated");
+    }
+    Ok(())
+}
+
+/// Bytes of the file.
+fn size(connection: &Connection) -> rusqlite::Result<i64> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    Ok(pragma("page_count")?.saturating_mul(pragma("page_size")?))
 }
 
 fn format(connection: &Connection) -> Result<i64, StoreError> {

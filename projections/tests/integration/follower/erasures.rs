@@ -25,7 +25,7 @@ async fn erased(fixture: &Fixture) -> Somebody<'_> {
     let applier = fixture.applier();
     applier.apply(kept, somebody.change(1, 2).await).await.unwrap();
     let serving = fixture.store.create().await.unwrap();
-    fixture.store.activate(serving).await.unwrap();
+    fixture.lets_serve(serving).await;
     applier.apply(serving, somebody.change(1, 2).await).await.unwrap();
     somebody.happens(&Event::PatientErased);
     somebody

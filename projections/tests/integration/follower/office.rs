@@ -145,7 +145,7 @@ async fn a_generation_that_its_builder_holds_is_waited_for() {
     fixture.serving().await;
     let built = fixture.store.create().await.unwrap();
     let builder = fixture.store.take_office(built, None, Uuid::new_v4()).await.unwrap().unwrap();
-    fixture.store.activate(built).await.unwrap();
+    fixture.lets_serve(built).await;
     let mut following = fixture.follow();
     let working = async {
         following.stands_by().await;

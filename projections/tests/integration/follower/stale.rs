@@ -52,7 +52,7 @@ async fn one_that_served_before_is_settled_where_nobody_does() {
     fixture.serving().await;
     let built = fixture.store.create().await.unwrap();
     fixture.store.join(built).await.unwrap();
-    fixture.store.activate(built).await.unwrap();
+    fixture.lets_serve(built).await;
     let mut following = follow_with(fixture.deps(), settling());
     following.reaches(built, 0).await;
     settles(&fixture).await;

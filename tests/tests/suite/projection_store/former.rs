@@ -1,6 +1,6 @@
 //! Stores that an older version made: they open, serve, and can do all that a new one can.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use domain::hash::Hash;
 use mongodb::{
@@ -16,6 +16,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::fixtures::{KID, at, patient_id, test_id};
+
+/// Long enough for a slow machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Format 1 of the file, as it was written.
 const FILE: &str = include_str!("former.sql");
@@ -61,7 +64,8 @@ async fn check(store: &dyn ProjectionStore) {
         assert_eq!(store.erasures(generation, None, 10).await.unwrap().len(), 1);
     }
     store.join(first).await.unwrap();
-    store.activate(first).await.unwrap();
+    let joined = Pointer { serving: second, also: Some(first) };
+    assert!(store.activate(first, joined).await.unwrap());
     store.settle(second).await.unwrap();
     store.drop_generation(second).await.unwrap();
     assert_eq!(store.create().await.unwrap(), Generation(3));
@@ -88,6 +92,49 @@ async fn a_file_of_the_former_format_opens_and_serves() {
     check(&stores[0]).await;
     drop(stores);
     assert_eq!(SqliteStore::open(&old).unwrap().list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_program_says_that_it_updates_a_file_and_how_long_that_took() {
+    let folder = TempDir::new().unwrap();
+    let old = folder.path().join("old.db");
+    rusqlite::Connection::open(&old).unwrap().execute_batch(FILE).unwrap();
+    let arguments =
+        ["generations", "list", "--store", &format!("sqlite:{}", old.display())].map(str::to_owned);
+    for updates in [true, false] {
+        let run = tests::programs::run("projections", &arguments, folder.path(), PATIENCE).await;
+        let output = run.unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        // No ledger is asked for.
+        assert!(output.status.success(), "{log}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2, "{log}");
+        for (line, value) in [("updating the file", "bytes"), ("is updated", "seconds")] {
+            let found = log.lines().any(|it| it.contains(line) && it.contains(value));
+            assert_eq!(found, updates, "{log}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_shows_what_the_store_says_though_the_ledger_is_not_there() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("patients.db");
+    SqliteStore::open(&file).unwrap().serving().await.unwrap();
+    let key = folder.path().join("audit.key");
+    std::fs::write(&key, "42".repeat(32)).unwrap();
+    let arguments = [
+        "status".to_owned(),
+        format!("--store=sqlite:{}", file.display()),
+        "--audit-url=http://127.0.0.1:1".to_owned(),
+        format!("--audit-key=file:{}", key.display()),
+    ];
+    let run = tests::programs::run("projections", &arguments, folder.path(), PATIENCE).await;
+    let output = run.unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&log);
+    assert_eq!((&status["generation"], &status["nextSeq"]), (&1.into(), &0.into()));
+    assert_eq!((status.get("ledgerSize"), status.get("lagRecords")), (None, None));
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Making, choosing and dropping generations.
 
+use domain::{search::SearchCriteria, time::first_day};
 use projections::{
     change::StreamChange,
-    documents::{Generation, Office, Parked, Pointer, Position},
-    store::StoreError,
+    documents::{ActivityFilter, Generation, Office, Parked, Pointer, Position},
+    store::{ProjectionStore, StoreError},
 };
 
 use super::{
@@ -39,7 +40,7 @@ pub(super) async fn a_new_generation_is_empty_and_does_not_serve(stores: &Stores
     assert_eq!(stores.two.scan_patients(second, None, 10).await.unwrap(), []);
 
     stores.two.apply(second, &[change]).await.unwrap();
-    stores.two.activate(second).await.unwrap();
+    assert!(stores.two.activate(second, pointer(1, None)).await.unwrap());
     assert_eq!(stores.one.serving().await.unwrap(), second);
     assert!(stores.one.patient(second, patient_id(1)).await.unwrap().is_some());
     assert_eq!(stores.one.list().await.unwrap(), [first, second]);
@@ -49,7 +50,7 @@ pub(super) async fn a_serving_generation_is_not_dropped(stores: &Stores) {
     let first = stores.generation().await;
     refused(stores.one.drop_generation(first).await, 1);
     let second = stores.one.create().await.unwrap();
-    stores.one.activate(second).await.unwrap();
+    assert!(stores.one.activate(second, pointer(1, None)).await.unwrap());
     refused(stores.two.drop_generation(second).await, 2);
     stores.one.settle(first).await.unwrap();
     stores.two.drop_generation(first).await.unwrap();
@@ -77,10 +78,10 @@ pub(super) async fn a_pointer_moves_by_way_of_both_generations(stores: &Stores) 
     }
     one.join(second).await.unwrap();
     assert_eq!(read().await, pointer(1, Some(2)));
-    one.activate(first).await.unwrap();
+    assert!(one.activate(first, pointer(1, Some(2))).await.unwrap());
     assert_eq!(read().await, pointer(1, Some(2)));
     for _ in 0..2 {
-        one.activate(second).await.unwrap();
+        assert!(one.activate(second, pointer(1, Some(2))).await.unwrap());
         assert_eq!(read().await, pointer(2, Some(1)));
         assert_eq!(stores.one.serving().await.unwrap(), second);
     }
@@ -97,27 +98,51 @@ pub(super) async fn a_pointer_moves_by_way_of_both_generations(stores: &Stores) 
     }
     refused(stores.two.drop_generation(second).await, 2);
     // Back again, and a third one without the other's consent.
-    one.activate(first).await.unwrap();
-    one.activate(third).await.unwrap();
+    assert!(one.activate(first, pointer(2, None)).await.unwrap());
+    assert!(one.activate(third, pointer(1, Some(2))).await.unwrap());
     assert_eq!(read().await, pointer(3, Some(1)));
     stores.two.drop_generation(second).await.unwrap();
     assert_eq!(stores.one.list().await.unwrap(), [first, third]);
     assert_eq!(read().await, pointer(3, Some(1)));
     refused(one.join(second).await, 2);
-    refused(one.activate(second).await, 2);
+    refused(one.activate(second, pointer(3, Some(1))).await, 2);
 }
 
-pub(super) async fn two_that_activate_at_once_leave_one_pointer(stores: &Stores) {
+pub(super) async fn a_pointer_that_is_not_as_expected_stays(stores: &Stores) {
+    stores.generation().await;
+    let second = stores.one.create().await.unwrap();
+    let third = stores.one.create().await.unwrap();
+    stores.one.join(second).await.unwrap();
+    let read = async || stores.one.pointer().await.unwrap();
+    let others = [(1, None), (1, Some(3)), (2, None), (2, Some(1)), (3, Some(1)), (9, None)];
+    for (serving, also) in others {
+        let expected = pointer(serving, also);
+        for generation in [second, third] {
+            let moved = stores.two.activate(generation, expected).await.unwrap();
+            assert!(!moved, "{generation:?} by way of {expected:?}");
+            assert_eq!(read().await, pointer(1, Some(2)));
+        }
+    }
+    // Commands were told to leave it a moment ago.
+    stores.two.settle(second).await.unwrap();
+    assert!(!stores.one.activate(second, pointer(1, Some(2))).await.unwrap());
+    assert_eq!(read().await, pointer(1, None));
+}
+
+pub(super) async fn of_two_that_activate_at_once_one_does(stores: &Stores) {
     let first = stores.generation().await;
     let second = stores.one.create().await.unwrap();
     let third = stores.one.create().await.unwrap();
-    let (one, two) = tokio::join!(stores.one.activate(second), stores.two.activate(third));
-    one.and(two).unwrap();
-    let found = stores.one.pointer().await.unwrap();
-    // Whoever came second found the other in its place.
-    let expected = [pointer(2, Some(3)), pointer(3, Some(2))];
-    assert!(expected.contains(&found), "{found:?}");
-    stores.one.drop_generation(first).await.unwrap();
+    let seen = pointer(1, None);
+    let (one, two) =
+        tokio::join!(stores.one.activate(second, seen), stores.two.activate(third, seen));
+    let expected = match (one.unwrap(), two.unwrap()) {
+        (true, false) => pointer(2, Some(1)),
+        (false, true) => pointer(3, Some(1)),
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(stores.one.pointer().await.unwrap(), expected);
+    refused(stores.one.drop_generation(first).await, 1);
 }
 
 pub(super) async fn nothing_of_a_dropped_generation_is_left(stores: &Stores) {
@@ -168,7 +193,7 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     let missing = Generation(9);
     let change = whole(patient_id(1), &history([registered("ANN")]));
     let position = Position { next_seq: 1, hash: domain::hash::Hash::ZERO, at: at(1) };
-    refused(stores.one.activate(missing).await, 9);
+    refused(stores.one.activate(missing, pointer(1, None)).await, 9);
     refused(stores.one.join(missing).await, 9);
     refused(stores.one.drop_generation(missing).await, 9);
     refused(stores.one.apply(missing, std::slice::from_ref(&change)).await, 9);
@@ -180,5 +205,46 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     stores.one.apply(second, std::slice::from_ref(&change)).await.unwrap();
     stores.one.drop_generation(second).await.unwrap();
     refused(stores.one.apply(second, &[change]).await, 2);
-    refused(stores.one.activate(second).await, 2);
+    refused(stores.one.activate(second, pointer(1, None)).await, 2);
+}
+
+pub(super) async fn reads_of_a_generation_that_does_not_exist_are_refused(stores: &Stores) {
+    stores.generation().await;
+    let dropped = stores.one.create().await.unwrap();
+    for answer in reads(&*stores.one, dropped).await {
+        answer.unwrap();
+    }
+    stores.one.drop_generation(dropped).await.unwrap();
+    let never = Generation(9);
+    let asked = [(&stores.one, never), (&stores.one, dropped), (&stores.two, never)];
+    for (store, generation) in asked.into_iter().chain([(&stores.two, dropped)]) {
+        for answer in reads(&**store, generation).await {
+            refused(answer, generation.0);
+        }
+    }
+}
+
+/// The answers of everything that reads a generation.
+async fn reads(
+    store: &dyn ProjectionStore,
+    generation: Generation,
+) -> [Result<(), StoreError>; 12] {
+    let timed = ActivityFilter { from: Some(at(1)), ..ActivityFilter::default() };
+    let (patient, all) = (patient_id(1), SearchCriteria::default());
+    let born =
+        SearchCriteria { date_of_birth_from: first_day("1980"), ..SearchCriteria::default() };
+    [
+        store.patient(generation, patient).await.map(|_| ()),
+        store.test(generation, patient, test_id(1)).await.map(|_| ()),
+        store.tests(generation, patient).await.map(|_| ()),
+        store.search(generation, &all, None, 1).await.map(|_| ()),
+        store.search(generation, &born, None, 0).await.map(|_| ()),
+        store.scan_patients(generation, None, 1).await.map(|_| ()),
+        store.scan_tests(generation, None, 1).await.map(|_| ()),
+        store.erasures(generation, None, 1).await.map(|_| ()),
+        store.activity(generation, &timed, None, 1).await.map(|_| ()),
+        store.activity(generation, &ActivityFilter::default(), None, 1).await.map(|_| ()),
+        store.parked(generation, None, 1).await.map(|_| ()),
+        store.cursors(generation, &[patient]).await.map(|_| ()),
+    ]
 }

@@ -118,7 +118,9 @@ async fn a_file_that_is_no_store_of_ours_is_refused() {
     drop(SqliteStore::open(&newer).unwrap());
     let connection = rusqlite::Connection::open(&newer).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(SqliteStore::open(&newer), Err(StoreError::Malformed { .. })));
+    let Err(error) = SqliteStore::open(&newer) else { panic!("it is opened") };
+    assert!(matches!(error, StoreError::Layout(99)), "{error}");
+    assert!(error.to_string().contains("layout 99"), "{error}");
 }
 
 #[tokio::test]
