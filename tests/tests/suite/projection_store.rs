@@ -69,6 +69,7 @@ macro_rules! conformance {
             digests: any_single_change_changes_the_digest,
             digests: an_erasure_is_part_of_the_digest,
             digests: differences_are_named_with_their_versions,
+            digests: lost_and_changed_activity_is_named,
         }
     };
     ($backend:ident: $($module:ident: $test:ident,)+) => {$(
