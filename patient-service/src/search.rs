@@ -96,6 +96,7 @@ async fn search(
         if gone_since(app, generation, &found.documents).await? {
             continue;
         }
+        app.store.confirm().await?;
         let next = found.more.then(|| page.next(last.id));
         let views: Vec<PatientView> = found.documents.into_iter().filter_map(view).collect();
         let answer = Answer::json(StatusCode::OK, &receipt, &views);

@@ -198,4 +198,8 @@ impl ReadModels for MongoStore {
     ) -> Result<ActivityPage, StoreError> {
         within(self.activity_page(generation, filter, before, limit)).await
     }
+
+    async fn confirm(&self) -> Result<(), StoreError> {
+        within(self.confirm_primary()).await
+    }
 }

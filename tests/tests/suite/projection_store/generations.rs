@@ -3,7 +3,7 @@
 use projections::{
     change::StreamChange,
     documents::{Generation, Office, Parked, Pointer, Position},
-    store::StoreError,
+    store::{ReadModels, StoreError},
 };
 
 use super::{
@@ -181,4 +181,10 @@ pub(super) async fn a_generation_that_does_not_exist_is_refused(stores: &Stores)
     stores.one.drop_generation(second).await.unwrap();
     refused(stores.one.apply(second, &[change]).await, 2);
     refused(stores.one.activate(second).await, 2);
+}
+
+pub(super) async fn a_store_that_was_not_replaced_confirms_its_answers(stores: &Stores) {
+    stores.generation().await;
+    stores.one.confirm().await.unwrap();
+    stores.two.confirm().await.unwrap();
 }
