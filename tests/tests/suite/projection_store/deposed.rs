@@ -18,9 +18,13 @@ async fn a_primary_without_a_majority_confirms_nothing() {
     store.confirm().await.unwrap();
 
     let others: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
-    others.iter().for_each(|node| cluster.pause(*node).unwrap());
+    for node in &others {
+        cluster.pause(*node).unwrap();
+    }
     assert!(store.patient(generation, patient).await.unwrap().is_some(), "it does not know yet");
     let confirmed = store.confirm().await;
     assert!(matches!(confirmed, Err(StoreError::Unavailable(_))), "{confirmed:?}");
-    others.iter().for_each(|node| cluster.resume(*node).unwrap());
+    for node in others {
+        cluster.resume(node).unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 use projections::{
     change::StreamChange,
     documents::{Generation, Office, Parked, Pointer, Position},
-    store::{ReadModels, StoreError},
+    store::StoreError,
 };
 
 use super::{
