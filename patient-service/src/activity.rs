@@ -88,7 +88,7 @@ impl Accounting {
     }
 }
 
-/// Records the request, waits until its record is followed, and reads. All of it in one
+/// Records the request, waits until its record is followed, and reads all of it in one
 /// generation.
 pub(crate) async fn account(
     app: &App,
@@ -99,7 +99,7 @@ pub(crate) async fn account(
     let work = async {
         let generation = app.generation()?;
         let receipt = record(app, generation, requester, query).await?;
-        wait::until_followed(app, generation, &receipt).await?;
+        let generation = wait::until_followed(app, generation, &receipt).await?;
         let page = page::read(app.store.as_ref(), generation, query).await?;
         Ok(Accounting { receipt, page })
     };

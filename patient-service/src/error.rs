@@ -60,6 +60,12 @@ pub(crate) enum Failure {
     /// `limit` or `cursor` of a search.
     #[error("malformed {0}")]
     Query(&'static str),
+    /// The query is not of names and values.
+    #[error("malformed query")]
+    MalformedQuery,
+    /// A parameter of the query that may be given once.
+    #[error("{0} given twice")]
+    GivenTwice(&'static str),
     /// `limit` of a history.
     #[error("malformed limit")]
     HistoryLimit,
@@ -142,6 +148,9 @@ pub(crate) enum Failure {
         /// The record that the follower comes to next.
         next_seq: u64,
     },
+    /// Too many requests for the past wait for their turn.
+    #[error("too many requests for the past")]
+    TooManyPasts,
     /// Too many accountings are under way.
     #[error("too many accountings")]
     TooManyAccountings,
@@ -273,6 +282,12 @@ impl From<Failure> for Problem {
             Failure::Query(name) => {
                 Self::bad_request(format!("{name} must be taken from a Link of an earlier page"))
             }
+            Failure::MalformedQuery => {
+                Self::bad_request("the query is malformed; send it as name=value&name=value")
+            }
+            Failure::GivenTwice(name) => {
+                Self::bad_request(format!("{name} must be given at most once"))
+            }
             Failure::HistoryLimit => {
                 Self::bad_request(format!("limit must be a number from 1 to {MAX_ENTRIES}"))
             }
@@ -347,6 +362,9 @@ fn unavailable_or_internal(failure: &Failure) -> Problem {
         .header(AUDIT_RECEIPT, receipt_value(receipt)),
         Failure::TooManyAccountings => {
             nothing_stored("too many accountings are under way; try again")
+        }
+        Failure::TooManyPasts => {
+            nothing_stored("too many requests for the past are under way; try again")
         }
         Failure::Starting => nothing_stored("the service is starting; try again"),
         Failure::ReadTimedOut => Problem::unavailable("reading took too long; try again"),

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use domain::{
     actor::{Actor, Outcome, Purpose},
     changes::{Change, between, fields},
@@ -16,7 +16,7 @@ use domain::{
 };
 use http::{StatusCode, request::Parts};
 use projections::history::Reading;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::timeout;
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     caller::Requester,
     error::{Failure, Missing},
     past::{self, Past},
+    query::Pairs,
     reads::READ_TIMEOUT,
     state::App,
 };
@@ -60,18 +61,12 @@ pub(crate) struct Page {
     after: u64,
 }
 
-#[derive(Deserialize)]
-struct RawPage {
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 impl Page {
-    fn read(raw: &RawPage) -> Result<Self, Failure> {
-        let number = |text: &Option<String>| text.as_deref().map(str::parse::<u64>).transpose();
-        let limit = number(&raw.limit).ok().map(|limit| limit.unwrap_or(MAX_ENTRIES));
+    fn read(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Failure> {
+        let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
+        let limit = number(limit).ok().map(|limit| limit.unwrap_or(MAX_ENTRIES));
         let limit = limit.filter(|limit| (1..=MAX_ENTRIES).contains(limit));
-        let after = number(&raw.cursor).ok().map(Option::unwrap_or_default);
+        let after = number(cursor).ok().map(Option::unwrap_or_default);
         Ok(Self {
             limit: limit.ok_or(Failure::HistoryLimit)?,
             after: after.filter(|it| *it <= MAX_SAFE_INTEGER).ok_or(Failure::Query("cursor"))?,
@@ -83,10 +78,8 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        // What the query's parser says may repeat the query, and is dropped.
-        let Query(raw) =
-            Query::try_from_uri(&parts.uri).map_err(|_| Failure::Query("the query"))?;
-        Self::read(&raw)
+        let pairs = Pairs::of(parts)?;
+        Self::read(pairs.one("limit")?, pairs.one("cursor")?)
     }
 }
 
@@ -98,7 +91,7 @@ pub(crate) async fn run(
     requester: &Requester,
 ) -> Result<Answer, Failure> {
     let read = async {
-        let _turn = app.past.acquire().await;
+        let _turn = app.past.take().await?;
         let mut told = Told::new(patient, page);
         let (receipt, version) = past::read(app, patient, &mut told, requester).await?;
         if version == 0 {
@@ -204,9 +197,7 @@ mod tests {
     fn a_page_is_bounded_and_its_cursor_a_version() {
         #[track_caller]
         fn check(limit: Option<&str>, cursor: Option<&str>, expected: Option<(u64, u64)>) {
-            let raw =
-                RawPage { limit: limit.map(str::to_owned), cursor: cursor.map(str::to_owned) };
-            let page = Page::read(&raw).ok().map(|page| (page.limit, page.after));
+            let page = Page::read(limit, cursor).ok().map(|page| (page.limit, page.after));
             assert_eq!(page, expected, "{limit:?} {cursor:?}");
         }
         check(None, None, Some((MAX_ENTRIES, 0)));

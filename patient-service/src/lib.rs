@@ -29,6 +29,7 @@ mod loading;
 mod replay;
 mod streams;
 
+mod query;
 mod reads;
 mod search;
 

@@ -10,6 +10,7 @@ use domain::{
     wire::{Proposal, Receipt},
 };
 use projections::history::{Reader, Reading};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{caller::Requester, error::Failure, state::App};
 
@@ -19,7 +20,38 @@ const MAX_ACCESSES: u32 = 8;
 
 /// Requests that read whole streams at once. Each may hold what
 /// [`MAX_BYTES`](projections::history::MAX_BYTES) allow; others wait for their turn.
-pub(crate) const MAX_AT_ONCE: usize = 16;
+const MAX_AT_ONCE: usize = 16;
+
+/// Requests that wait for their turn. What is beyond is answered 503 at once, so that a ledger
+/// that is slow does not let pasts take the places of all other requests.
+const MAX_WAITING: usize = 48;
+
+/// Who reads whole streams, and who waits for that.
+pub(crate) struct Turns {
+    turns: Semaphore,
+    places: Semaphore,
+}
+
+/// Dropped, it is another's turn.
+pub(crate) struct Turn<'a> {
+    _place: SemaphorePermit<'a>,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Self {
+        let places = Semaphore::new(MAX_AT_ONCE + MAX_WAITING);
+        Self { turns: Semaphore::new(MAX_AT_ONCE), places }
+    }
+
+    /// Waits for a turn, where not too many do.
+    pub(crate) async fn take(&self) -> Result<Turn<'_>, Failure> {
+        let place = self.places.try_acquire().map_err(|_| Failure::TooManyPasts)?;
+        // Nobody closes it.
+        let turn = self.turns.acquire().await.map_err(|_| Failure::TooManyPasts)?;
+        Ok(Turn { _place: place, _turn: turn })
+    }
+}
 
 /// Something made of a patient's stream, to be shown.
 pub(crate) trait Past: Reading {

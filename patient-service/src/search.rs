@@ -1,6 +1,6 @@
 //! Searching patients, page by page.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use domain::{
     actor::Outcome,
     content::PatientView,
@@ -16,13 +16,13 @@ use projections::{
     sealing::seal_search,
     store::StoreError,
 };
-use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::{
     answer::Answer,
     caller::Requester,
     error::{Failure, Missing},
+    query::Pairs,
     reads::READ_TIMEOUT,
     state::App,
 };
@@ -38,15 +38,9 @@ pub(crate) struct Page {
     after: Option<PatientId>,
 }
 
-#[derive(Deserialize)]
-struct RawPage {
-    limit: Option<String>,
-    cursor: Option<String>,
-}
-
 impl Page {
-    fn read(raw: &RawPage) -> Result<Self, Failure> {
-        let limit = match raw.limit.as_deref() {
+    fn read(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Failure> {
+        let limit = match limit {
             None => MAX_PAGE,
             Some(text) => text
                 .parse()
@@ -54,7 +48,7 @@ impl Page {
                 .filter(|limit| (1..=MAX_PAGE).contains(limit))
                 .ok_or(Failure::Query("limit"))?,
         };
-        let after = raw.cursor.as_deref().map(str::parse).transpose();
+        let after = cursor.map(str::parse).transpose();
         Ok(Self { limit, after: after.map_err(|_| Failure::Query("cursor"))? })
     }
 
@@ -68,10 +62,8 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        // What the query's parser says may repeat the query, and is dropped.
-        let Query(raw) =
-            Query::try_from_uri(&parts.uri).map_err(|_| Failure::Query("the query"))?;
-        Self::read(&raw)
+        let pairs = Pairs::of(parts)?;
+        Self::read(pairs.one("limit")?, pairs.one("cursor")?)
     }
 }
 
@@ -104,6 +96,7 @@ async fn search(
         if gone_since(app, generation, &found.documents).await? {
             continue;
         }
+        app.store.confirm().await?;
         let next = found.more.then(|| page.next(last.id));
         let views: Vec<PatientView> = found.documents.into_iter().filter_map(view).collect();
         let answer = Answer::json(StatusCode::OK, &receipt, &views);
@@ -207,9 +200,7 @@ mod tests {
     fn a_page_is_bounded_and_its_cursor_an_id() {
         #[track_caller]
         fn check(limit: Option<&str>, cursor: Option<&str>, accepted: bool) {
-            let raw =
-                RawPage { limit: limit.map(str::to_owned), cursor: cursor.map(str::to_owned) };
-            assert_eq!(Page::read(&raw).is_ok(), accepted, "{limit:?} {cursor:?}");
+            assert_eq!(Page::read(limit, cursor).is_ok(), accepted, "{limit:?} {cursor:?}");
         }
         check(None, None, true);
         check(Some("1"), None, true);

@@ -18,7 +18,7 @@ use runtime::secrets::SecretError;
 use tokio::sync::Semaphore;
 
 use crate::{
-    activity::MAX_ACCOUNTINGS, command_id::CommandKey, error::Failure, past, service::Deps,
+    activity::MAX_ACCOUNTINGS, command_id::CommandKey, error::Failure, past::Turns, service::Deps,
     streams::Streams,
 };
 
@@ -42,7 +42,7 @@ pub(crate) struct App {
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
     /// Turns of requests that read whole streams.
-    pub(crate) past: Semaphore,
+    pub(crate) past: Turns,
     /// Places of accountings.
     pub(crate) accountings: Semaphore,
     /// The generations in use as last seen.
@@ -56,7 +56,7 @@ impl App {
             applier: Applier::start(store.clone(), audit.clone(), ring.clone()),
             command_key: CommandKey::new(&command_key)?,
             streams: Streams::new(),
-            past: Semaphore::new(past::MAX_AT_ONCE),
+            past: Turns::new(),
             accountings: Semaphore::new(MAX_ACCOUNTINGS),
             seen: Mutex::new(None),
             audit,

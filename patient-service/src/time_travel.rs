@@ -26,7 +26,7 @@ pub(crate) async fn run(
     if_none_match: Option<&Condition>,
 ) -> Result<Answer, Failure> {
     let read = async {
-        let _turn = app.past.acquire().await;
+        let _turn = app.past.take().await?;
         as_of.check(app).await?;
         let mut then = Then { target, as_of, state: Patient::default(), seq: 0 };
         let (receipt, _) = past::read(app, target.patient(), &mut then, requester).await?;

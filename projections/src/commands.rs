@@ -98,12 +98,15 @@ pub(crate) async fn digest(args: DigestArgs) -> anyhow::Result<()> {
         None => store.serving().await?,
     };
     let digest = digest::digest(store.as_ref(), generation).await?;
+    let up_to = store.position(generation).await?.map_or(0, |position| position.next_seq);
+    let activity = digest::activity_digest(store.as_ref(), generation, up_to).await?;
     show(&serde_json::json!({
         "generation": generation.0,
         "digest": digest.hash,
         "patients": digest.patients,
         "tests": digest.tests,
         "erasures": digest.erasures,
+        "activity": activity,
     }))
 }
 

@@ -6,9 +6,9 @@ use domain::ids::{PatientId, TestId};
 use serde::Serialize;
 
 use crate::{
-    digest::{Difference, Document, MAX_DIFFERENCES, compare, compare_one},
+    digest::{Difference, Document, MAX_DIFFERENCES, compare, compare_activity, compare_one},
     documents::Generation,
-    store::{ReadModels, StoreError},
+    store::{ProjectionStore, ReadModels, StoreError},
 };
 
 /// Looks at a document that is at another version in each generation, before that counts as a
@@ -29,6 +29,8 @@ pub enum Kind {
     Test,
     /// The entry of an erasure.
     Erasure,
+    /// The activity of one record.
+    Activity,
 }
 
 /// A document that differs. Never shows its content.
@@ -37,12 +39,17 @@ pub enum Kind {
 pub struct Differing {
     /// What it is.
     pub kind: Kind,
-    /// The patient.
-    pub patient: PatientId,
+    /// The patient; `None` of activity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patient: Option<PatientId>,
+    /// The record, if it is activity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// The test, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<TestId>,
-    /// Its version in the generation that serves, 0 of an erasure; `None` where it is missing.
+    /// Its version in the generation that serves, 0 of an erasure or activity;
+    /// `None` where it is missing.
     pub serving: Option<u64>,
     /// Its version in the other generation; `None` where it is missing.
     pub built: Option<u64>,
@@ -51,24 +58,27 @@ pub struct Differing {
 impl From<Difference> for Differing {
     fn from(difference: Difference) -> Self {
         let Difference { document, first: serving, second: built } = difference;
-        let (kind, patient, test) = match document {
-            Document::Patient(patient) => (Kind::Patient, patient, None),
-            Document::Test(patient, test) => (Kind::Test, patient, Some(test)),
-            Document::Erasure(patient) => (Kind::Erasure, patient, None),
+        let (kind, patient, seq, test) = match document {
+            Document::Patient(patient) => (Kind::Patient, Some(patient), None, None),
+            Document::Test(patient, test) => (Kind::Test, Some(patient), None, Some(test)),
+            Document::Erasure(patient) => (Kind::Erasure, Some(patient), None, None),
+            Document::Activity(seq) => (Kind::Activity, None, Some(seq), None),
         };
-        Self { kind, patient, test, serving, built }
+        Self { kind, patient, seq, test, serving, built }
     }
 }
 
 /// Compares document by document at equal version, at most [`MAX_DIFFERENCES`] of which are
 /// named: those that are only ahead are looked at again, with a `pause` between, until they are
-/// equal, differ at the same version, or have stayed apart for too long.
+/// equal, differ at the same version, or have stayed apart for too long. Of activity, which
+/// comes from the ledger alone, what both generations have followed is compared.
 pub async fn differing(
-    store: &dyn ReadModels,
+    store: &dyn ProjectionStore,
     serving: Generation,
     built: Generation,
     pause: Duration,
 ) -> Result<Vec<Differing>, StoreError> {
+    let up_to = followed(store, serving).await?.min(followed(store, built).await?);
     let mut settled = Vec::new();
     for _ in 0..MAX_COMPARISONS {
         let found = compare(store, serving, built).await?;
@@ -78,7 +88,13 @@ pub async fn differing(
             break;
         }
     }
+    let left = MAX_DIFFERENCES.saturating_sub(settled.len());
+    settled.extend(compare_activity(store, serving, built, up_to, left).await?);
     Ok(settled.into_iter().map(Differing::from).collect())
+}
+
+async fn followed(store: &dyn ProjectionStore, generation: Generation) -> Result<u64, StoreError> {
+    Ok(store.position(generation).await?.map_or(0, |position| position.next_seq))
 }
 
 async fn settle(

@@ -162,6 +162,9 @@ async fn change(
     if let Some(seq) = first_out_of_order(&opened) {
         return refuse(seq, NotApplicableReason::Version);
     }
+    if let Some(seq) = first_under_another_key(&opened) {
+        return refuse(seq, NotApplicableReason::KeyChanged);
+    }
     let first_gone = opened.iter().find(|event| matches!(event.content, Content::KeyGone { .. }));
     let change = if let Some(gone) = first_gone {
         // Only the ledger's own word that the patient was erased excuses a missing key; it may
@@ -223,6 +226,12 @@ fn first_out_of_order(opened: &[Opened]) -> Option<u64> {
         .filter(|(one, next)| version_of(next) != version_of(one) + 1)
         .map(|(_, next)| next.seq)
         .next()
+}
+
+fn first_under_another_key(opened: &[Opened]) -> Option<u64> {
+    let mut sealed = opened.iter().filter_map(|event| Some((event.kid?, event.seq)));
+    let (first, _) = sealed.next()?;
+    sealed.find(|(kid, _)| *kid != first).map(|(_, seq)| seq)
 }
 
 fn version_of(event: &Opened) -> u64 {

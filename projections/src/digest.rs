@@ -4,6 +4,7 @@
 //! meanwhile, the result is of no single moment. Documents that differ are named with their
 //! versions, so that a caller can look again at those that were only ahead.
 
+mod activity;
 mod line;
 
 use std::{cmp::Ordering, collections::VecDeque};
@@ -15,9 +16,10 @@ use domain::{
 };
 use uuid::Uuid;
 
+pub use self::activity::{ActivityDigest, activity_digest, compare_activity};
 use self::line::Entry;
 use crate::{
-    documents::Generation,
+    documents::{ActivityFilter, Generation},
     store::{ReadModels, StoreError},
 };
 
@@ -27,7 +29,8 @@ const PAGE: usize = 200;
 /// Differences named at most: whoever has that many does not repair them one by one.
 pub const MAX_DIFFERENCES: usize = 1_000;
 
-/// One hash over a generation, and what it covers.
+/// One hash over a generation but for its activity, which has an [`ActivityDigest`] of its own,
+/// and what it covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest {
     /// SHA-256 over one line of canonical JSON (RFC 8785) for each document, each ended by a
@@ -50,6 +53,8 @@ pub enum Document {
     Test(PatientId, TestId),
     /// The entry of a patient's erasure.
     Erasure(PatientId),
+    /// The activity of the record with this `seq`.
+    Activity(u64),
 }
 
 /// A document that two generations do not agree on.
@@ -57,9 +62,9 @@ pub enum Document {
 pub struct Difference {
     /// Which.
     pub document: Document,
-    /// Its version in the first generation, 0 of an erasure; `None` where it is missing.
+    /// Its version in the first generation, 0 of an erasure or activity; `None` where it is missing.
     pub first: Option<u64>,
-    /// Its version in the second generation, 0 of an erasure; `None` where it is missing.
+    /// Its version in the second generation, 0 of an erasure or activity; `None` where it is missing.
     pub second: Option<u64>,
 }
 
@@ -68,20 +73,20 @@ pub async fn digest(store: &dyn ReadModels, generation: Generation) -> Result<Di
     let mut context = Context::new(&SHA256);
     let mut counts = [0, 0, 0];
     for (kind, count) in KINDS.into_iter().zip(&mut counts) {
-        let mut scan = Scan::new(store, generation, kind);
-        while let Some(entry) = scan.next().await? {
-            context.update(entry.line.as_bytes());
-            context.update(b"\n");
-            *count += 1;
-        }
+        *count = Scan::new(store, generation, kind).add_to(&mut context).await?;
     }
     let [patients, tests, erasures] = counts;
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    Ok(Digest { hash: Hash(hash), patients, tests, erasures })
+    Ok(Digest { hash: finish(context), patients, tests, erasures })
 }
 
-/// The documents that differ between two generations, at most [`MAX_DIFFERENCES`].
+fn finish(context: Context) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    Hash(hash)
+}
+
+/// The documents but for activity that differ between two generations, at most
+/// [`MAX_DIFFERENCES`].
 pub async fn compare(
     store: &dyn ReadModels,
     first: Generation,
@@ -89,51 +94,54 @@ pub async fn compare(
 ) -> Result<Vec<Difference>, StoreError> {
     let mut differences = Vec::new();
     for kind in KINDS {
-        let mut left = Scan::new(store, first, kind);
-        let mut right = Scan::new(store, second, kind);
-        while differences.len() < MAX_DIFFERENCES {
-            let order = match (left.peek().await?, right.peek().await?) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(left), Some(right)) => left.id.cmp(&right.id),
-            };
-            let first = if order.is_le() { left.next().await? } else { None };
-            let second = if order.is_ge() { right.next().await? } else { None };
-            differences.extend(difference(first.as_ref(), second.as_ref()));
-        }
+        let (left, right) = (Scan::new(store, first, kind), Scan::new(store, second, kind));
+        compare_scans(left, right, MAX_DIFFERENCES, &mut differences).await?;
     }
     Ok(differences)
 }
 
-/// As [`compare`], of one document.
+async fn compare_scans(
+    mut left: Scan<'_>,
+    mut right: Scan<'_>,
+    limit: usize,
+    differences: &mut Vec<Difference>,
+) -> Result<(), StoreError> {
+    while differences.len() < limit {
+        let order = match (left.peek().await?, right.peek().await?) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(left), Some(right)) => left.id.cmp(&right.id),
+        };
+        let first = if order.is_le() { left.next().await? } else { None };
+        let second = if order.is_ge() { right.next().await? } else { None };
+        differences.extend(difference(first.as_ref(), second.as_ref()));
+    }
+    Ok(())
+}
+
+/// As [`compare`] and [`compare_activity`], of one document.
 pub async fn compare_one(
     store: &dyn ReadModels,
     first: Generation,
     second: Generation,
     document: Document,
 ) -> Result<Option<Difference>, StoreError> {
-    let first = entry(store, first, document).await?;
-    let second = entry(store, second, document).await?;
-    Ok(difference(first.as_ref(), second.as_ref()))
-}
-
-async fn entry(
-    store: &dyn ReadModels,
-    generation: Generation,
-    document: Document,
-) -> Result<Option<Entry>, StoreError> {
-    Ok(match document {
-        Document::Patient(id) => store.patient(generation, id).await?.as_ref().map(Entry::from),
-        Document::Test(patient, id) => {
-            store.test(generation, patient, id).await?.as_ref().map(Entry::from)
-        }
-        Document::Erasure(patient) => {
-            let before = patient.uuid().as_u128().checked_sub(1).map(Uuid::from_u128);
-            let next = store.erasures(generation, before.map(PatientId::new), 1).await?;
-            next.first().filter(|erasure| erasure.patient == patient).map(Entry::from)
-        }
-    })
+    let read = async |generation| {
+        Ok::<_, StoreError>(match document {
+            Document::Patient(id) => store.patient(generation, id).await?.as_ref().map(Entry::from),
+            Document::Test(patient, id) => {
+                store.test(generation, patient, id).await?.as_ref().map(Entry::from)
+            }
+            Document::Erasure(patient) => {
+                let before = patient.uuid().as_u128().checked_sub(1).map(Uuid::from_u128);
+                let next = store.erasures(generation, before.map(PatientId::new), 1).await?;
+                next.first().filter(|erasure| erasure.patient == patient).map(Entry::from)
+            }
+            Document::Activity(seq) => activity::entry(store, generation, seq).await?,
+        })
+    };
+    Ok(difference(read(first).await?.as_ref(), read(second).await?.as_ref()))
 }
 
 fn difference(first: Option<&Entry>, second: Option<&Entry>) -> Option<Difference> {
@@ -150,6 +158,10 @@ enum Kind {
     Patients,
     Tests,
     Erasures,
+    /// Newest first.
+    Activity {
+        up_to: u64,
+    },
 }
 
 const KINDS: [Kind; 3] = [Kind::Patients, Kind::Tests, Kind::Erasures];
@@ -180,6 +192,17 @@ impl<'a> Scan<'a> {
         Ok(self.page.front())
     }
 
+    /// Adds all lines, and returns how many.
+    async fn add_to(mut self, context: &mut Context) -> Result<u64, StoreError> {
+        let mut count = 0;
+        while let Some(entry) = self.next().await? {
+            context.update(entry.line.as_bytes());
+            context.update(b"\n");
+            count += 1;
+        }
+        Ok(count)
+    }
+
     async fn next(&mut self) -> Result<Option<Entry>, StoreError> {
         self.peek().await?;
         Ok(self.page.pop_front())
@@ -202,6 +225,13 @@ impl<'a> Scan<'a> {
                 let after = self.last.map(PatientId::new);
                 let page = store.erasures(generation, after, PAGE).await?;
                 page.iter().map(Entry::from).collect()
+            }
+            Kind::Activity { up_to } => {
+                let before = self.last.map_or(up_to, activity::seq);
+                let page = store
+                    .activity(generation, &ActivityFilter::default(), Some(before), PAGE)
+                    .await?;
+                page.documents.iter().map(Entry::from).collect()
             }
         })
     }

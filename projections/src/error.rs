@@ -129,6 +129,10 @@ pub enum NotApplicableReason {
     /// What the erasure leaves cannot be told from the patient's stream.
     #[error(transparent)]
     Erasure(Box<RepairError>),
+    /// It is sealed under another key than the events before it: destroying one key would not
+    /// erase the patient.
+    #[error("it is sealed under another key than the events before it in its stream")]
+    KeyChanged,
     /// Its version does not follow from the stream's event before it.
     #[error("its version does not follow from the event before it in its stream")]
     Version,

@@ -94,6 +94,12 @@ pub trait ReadModels: Send + Sync + 'static {
         after: Option<PatientId>,
         limit: usize,
     ) -> Result<Vec<Erasure>, StoreError>;
+
+    /// The answers that this store gave before the call were those of its authority, not of one
+    /// that was replaced. Asked by whoever has to know that something has not happened yet.
+    async fn confirm(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Writing one generation. Every write is durable enough to survive a failover once it is

@@ -102,6 +102,26 @@ async fn every_reference_of_the_document_leads_somewhere() {
 }
 
 #[tokio::test]
+async fn a_503_behind_a_record_declares_its_receipt() {
+    let document = document(&Door::open().await).await;
+    for (method, path) in [
+        ("post", "/patient/{id}/erase"),
+        ("get", "/patient/{id}/activity"),
+        ("get", "/audit/activity"),
+        ("get", "/audit/fhir/AuditEvent"),
+    ] {
+        let reference = &document["paths"][path][method]["responses"]["503"]["$ref"];
+        let response = document.pointer(&reference.as_str().unwrap()[1..]).unwrap();
+        let headers = response["headers"].as_object().unwrap();
+        for name in ["Audit-Receipt", "Retry-After"] {
+            assert!(headers.contains_key(name), "{method} {path} {name}");
+        }
+    }
+    let erase = &document["paths"]["/patient/{id}/erase"]["post"];
+    assert!(erase["description"].as_str().unwrap().contains("If-Match"));
+}
+
+#[tokio::test]
 async fn the_page_works_with_and_without_a_slash_and_loads_nothing_from_elsewhere() {
     let door = Door::open().await;
     let pages = [

@@ -1,6 +1,6 @@
 //! The parameters of a query: each is known, valid, and given once.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use chrono::DateTime;
 use domain::{
     ids::MAX_SAFE_INTEGER,
@@ -9,7 +9,7 @@ use domain::{
 };
 use http::request::Parts;
 
-use crate::error::Failure;
+use crate::{error::Failure, query::Pairs};
 
 /// Where the next page begins.
 const CURSOR: &str = "cursor";
@@ -33,9 +33,7 @@ impl<S: Sync> FromRequestParts<S> for Parameters {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        // What the query's parser says may repeat the query, and is dropped.
-        let Query(given) =
-            Query::try_from_uri(&parts.uri).map_err(|_| Failure::Query("the query"))?;
+        let Pairs(given) = Pairs::of(parts)?;
         Ok(Self { given, taken: Vec::new() })
     }
 }

@@ -14,7 +14,10 @@ use axum::{
 };
 use domain::record::RecordType;
 use http::StatusCode;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
 
 /// How a record says that its command id was never sent before.
 const FRESH: &[u8] = br#""fresh":true"#;
@@ -28,6 +31,8 @@ pub(crate) struct Lossy {
     /// Appends with a record that was said to be fresh.
     fresh: Arc<AtomicUsize>,
     holding: Arc<Mutex<Option<Holding>>>,
+    /// Every request waits while this says so.
+    stalling: Arc<watch::Sender<bool>>,
 }
 
 /// The next append with a record of this type waits.
@@ -54,6 +59,7 @@ impl Lossy {
             losing: Arc::default(),
             fresh: Arc::default(),
             holding: Arc::default(),
+            stalling: Arc::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -65,6 +71,11 @@ impl Lossy {
     /// Loses the answers to the next `count` appends.
     pub(crate) fn lose(&self, count: usize) {
         self.losing.store(count, Ordering::SeqCst);
+    }
+
+    /// Lets every request wait, or go on.
+    pub(crate) fn stall(&self, stalling: bool) {
+        self.stalling.send_replace(stalling);
     }
 
     /// Holds the next append with a record of a type back.
@@ -93,6 +104,8 @@ impl Lossy {
 }
 
 async fn forward(State(lossy): State<Lossy>, request: Request) -> Response {
+    let going = lossy.stalling.subscribe().wait_for(|stalling| !stalling).await.is_ok();
+    assert!(going, "the proxy has the sender");
     let (parts, body) = request.into_parts();
     let append = parts.method == http::Method::POST;
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();

@@ -12,6 +12,8 @@ mod erasure;
 mod erasure_races;
 mod history;
 mod idempotency;
+mod one_generation;
+mod past_turns;
 mod privacy;
 mod records;
 mod search;

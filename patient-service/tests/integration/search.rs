@@ -83,3 +83,21 @@ async fn bad_searches_are_refused_and_leave_no_record() {
     answer.expect(StatusCode::METHOD_NOT_ALLOWED);
     assert!(system.records().is_empty());
 }
+
+#[tokio::test]
+async fn what_is_given_twice_is_named_and_not_repeated() {
+    let system = System::start().await;
+    let path = system.any_patient().await;
+    let before = system.records().len();
+    let history = format!("{path}/history");
+    for (method, path) in [(Method::POST, "/patient/search"), (Method::GET, &*history)] {
+        for name in ["limit", "cursor"] {
+            let query = format!("{path}?{name}=5417&x=1&{name}=5418");
+            let request = system.request(method.clone(), &query).json(&json!({}));
+            let answer = request.send().await.expect(StatusCode::BAD_REQUEST);
+            assert_eq!(answer.body["detail"], format!("{name} must be given at most once"));
+            assert!(!answer.text.contains("541"), "{}", answer.text);
+        }
+    }
+    assert_eq!(system.records().len(), before);
+}

@@ -153,12 +153,17 @@ impl<'a> Session<'a> {
 
     /// Destroys the keys of old search criteria. Nothing that is followed waits for it: where it
     /// fails, it is tried again later.
+    ///
+    /// What is old goes by this host's clock or by the last record, whichever is earlier: a
+    /// clock that is ahead destroys nothing.
     async fn tend_keys(&mut self) {
-        if self.keys_due > Instant::now() {
+        let Some(followed) = self.tail.position().filter(|_| self.keys_due <= Instant::now())
+        else {
             return;
-        }
+        };
         let months = self.options.keep_search_criteria;
-        let destroyed = self.deps.ring.destroy_old_epochs((self.deps.clock)(), months).await;
+        let now = (self.deps.clock)().min(followed.at);
+        let destroyed = self.deps.ring.destroy_old_epochs(now, months).await;
         let pause = match destroyed {
             Ok(destroyed) => {
                 if destroyed > 0 {

@@ -45,9 +45,10 @@ impl Build<'_> {
             Ok(persist("comparing generations", comparing).await?)
         };
         let differences = self.following(compared).await?;
-        for Differing { kind, patient, test, serving, built } in &differences {
+        for Differing { kind, patient, seq, test, serving, built } in &differences {
+            let patient = patient.map(|patient| patient.to_string());
             let test = test.map(|test| test.to_string());
-            tracing::warn!(?kind, %patient, test, serving, built, "a document differs");
+            tracing::warn!(?kind, patient, seq, test, serving, built, "a document differs");
         }
         if is_cut(&differences) {
             tracing::warn!(named = differences.len(), "comparing stopped here; more may differ");

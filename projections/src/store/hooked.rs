@@ -145,6 +145,10 @@ impl<H: Hook> ReadModels for Hooked<H> {
     ) -> Result<Vec<Erasure>, StoreError> {
         self.around(Call::Read("erasures"), self.inner.erasures(generation, after, limit)).await
     }
+
+    async fn confirm(&self) -> Result<(), StoreError> {
+        self.around(Call::Read("confirm"), self.inner.confirm()).await
+    }
 }
 
 #[async_trait]

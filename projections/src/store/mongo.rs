@@ -14,6 +14,7 @@ mod activity;
 mod apply;
 mod books;
 mod command;
+mod confirm;
 mod failure;
 mod generations;
 mod indexes;

@@ -8,13 +8,18 @@ use std::{
     time::Duration,
 };
 
-use domain::ids::{PatientId, TestId};
+use domain::{
+    actor::{Actor, ActorKind, Outcome, Purpose},
+    ids::{Name, PatientId, TestId},
+    record::RecordType,
+    time::Timestamp,
+};
 use futures::future::join_all;
 use projections::{
     applier::Applier,
     change::StreamChange,
     compare::{Differing, Kind},
-    documents::{Generation, PatientState, Pointer},
+    documents::{ActivityDoc, Generation, PatientState, Pointer},
     error::RebuildError,
     follower::Deps,
     key_ring::DataKey,
@@ -211,7 +216,24 @@ fn wrong(patient: PatientId, key: &DataKey, mut change: StreamChange) -> StreamC
     change
 }
 
-/// Read models in which two documents are not what the ledger says, and one is of nobody.
+fn made_up_activity(seq: u64) -> ActivityDoc {
+    let id: Name = "nobody".parse().unwrap();
+    ActivityDoc {
+        seq,
+        at: Timestamp::from_millis(1),
+        record_type: RecordType::PatientsSearched,
+        outcome: Outcome::Success,
+        purpose: Purpose::Treatment,
+        actor: Actor { id: id.clone(), kind: ActorKind::Subscription, roles: Vec::new() },
+        source: id,
+        client: None,
+        trace: None,
+        test: None,
+        patients: Vec::new(),
+    }
+}
+
+/// Read models in which three documents are not what the ledger says, and one is of nobody.
 async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     let serving = fixture.serving().await;
     let (one, two) = (fixture.patient().await, fixture.patient().await);
@@ -228,28 +250,42 @@ async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     fixture.store.apply(serving, &changes).await.unwrap();
     let test_change = wrong(two.id, &two.key, two.change(2, 2).await);
     fixture.store.apply(serving, &[test_change]).await.unwrap();
+    // What is there stays, so the follower does not put it right.
+    let changed = made_up_activity(1);
+    fixture.store.write_activity(serving, std::slice::from_ref(&changed)).await.unwrap();
     fixture.live().await;
     vec![
         Differing {
             kind: Kind::Patient,
-            patient: one.id,
+            patient: Some(one.id),
+            seq: None,
             test: None,
             serving: Some(1),
             built: Some(1),
         },
         Differing {
             kind: Kind::Test,
-            patient: two.id,
+            patient: Some(two.id),
+            seq: None,
             test: Some(tested),
             serving: Some(2),
             built: Some(2),
         },
         Differing {
             kind: Kind::Patient,
-            patient: stranger,
+            patient: Some(stranger),
+            seq: None,
             test: None,
             serving: Some(1),
             built: None,
+        },
+        Differing {
+            kind: Kind::Activity,
+            patient: None,
+            seq: Some(changed.seq),
+            test: None,
+            serving: Some(0),
+            built: Some(0),
         },
     ]
 }

@@ -3,6 +3,7 @@
 mod activity;
 mod apply;
 mod backends;
+mod deposed;
 mod digests;
 mod erasures;
 mod fixtures;
@@ -69,10 +70,12 @@ macro_rules! conformance {
             generations: two_stores_that_create_at_once_get_two_generations,
             generations: a_generation_that_does_not_exist_is_refused,
             generations: reads_of_a_generation_that_does_not_exist_are_refused,
+            generations: a_store_that_was_not_replaced_confirms_its_answers,
             digests: equal_documents_have_equal_digests_whatever_the_store,
             digests: any_single_change_changes_the_digest,
             digests: an_erasure_is_part_of_the_digest,
             digests: differences_are_named_with_their_versions,
+            digests: lost_and_changed_activity_is_named,
         }
     };
     ($backend:ident: $($module:ident: $test:ident,)+) => {$(

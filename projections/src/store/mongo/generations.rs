@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// `_id` of the document in `meta`.
-const POINTER: &str = "generations";
+pub(super) const POINTER: &str = "generations";
 
 /// Times that a new generation's number is tried for; each failure is another's success.
 const MAX_TRIES: usize = 5;

@@ -206,4 +206,8 @@ impl ReadModels for MongoStore {
         within(self.require(generation)).await?;
         within(self.activity_page(generation, filter, before, limit)).await
     }
+
+    async fn confirm(&self) -> Result<(), StoreError> {
+        within(self.confirm_primary()).await
+    }
 }

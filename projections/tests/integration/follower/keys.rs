@@ -10,11 +10,13 @@ use projections::{
 
 use crate::fixture::{Fixture, follow_with, options};
 
-const MONTHS: [&str; 6] = ["2024-10", "2024-11", "2025-12", "2026-10", "2026-11", "2026-12"];
+type Clock = fn() -> Timestamp;
 
-/// In November 2026.
+const MONTHS: [&str; 6] = ["2024-08", "2024-09", "2025-10", "2026-08", "2026-09", "2026-10"];
+
+/// In the month of the ledger's records.
 fn now() -> Timestamp {
-    middle_of("2026-11")
+    middle_of("2026-09")
 }
 
 fn middle_of(month: &str) -> Timestamp {
@@ -28,14 +30,15 @@ async fn epochs(fixture: &Fixture) -> Vec<String> {
     names
 }
 
-async fn check_kept(months: u32, kept: &[&str]) {
+async fn check_kept(clock: Clock, months: u32, kept: &[&str]) {
     let fixture = Fixture::new().await;
+    assert_eq!(fixture.ledger.refusal().recorded_at.to_string()[..7], *"2026-09");
     for month in MONTHS {
         fixture.ring.epoch_key(middle_of(month)).await.unwrap();
     }
     let patient = fixture.patient().await;
     assert_eq!(epochs(&fixture).await, MONTHS);
-    let deps = Deps { clock: now, ..fixture.deps() };
+    let deps = Deps { clock, ..fixture.deps() };
     let mut following = follow_with(deps, Options { keep_search_criteria: months, ..options() });
     let wanted: Vec<_> = kept.iter().map(|&month| month.to_owned()).collect();
     let destroyed = async {
@@ -44,7 +47,7 @@ async fn check_kept(months: u32, kept: &[&str]) {
         }
     };
     let generation = fixture.serving().await;
-    following.reaches(generation, 0).await;
+    following.reaches(generation, 1).await;
     tokio::time::timeout(Duration::from_secs(10), destroyed).await.expect("the old ones go");
     assert!(fixture.keys.contains(patient.key.kid()));
     following.end().await;
@@ -52,11 +55,28 @@ async fn check_kept(months: u32, kept: &[&str]) {
 
 #[tokio::test]
 async fn those_of_months_long_past_go_and_no_other() {
-    check_kept(24, &MONTHS[1..]).await;
-    check_kept(25, &MONTHS).await;
-    check_kept(1, &MONTHS[3..]).await;
-    check_kept(0, &MONTHS).await;
-    check_kept(u32::MAX, &MONTHS).await;
+    check_kept(now, 24, &MONTHS[1..]).await;
+    check_kept(now, 25, &MONTHS).await;
+    check_kept(now, 1, &MONTHS[3..]).await;
+    check_kept(now, 0, &MONTHS).await;
+    check_kept(now, u32::MAX, &MONTHS).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_years_ahead_destroys_no_key_that_the_ledgers_time_keeps() {
+    check_kept(|| middle_of("2060-01"), 24, &MONTHS[1..]).await;
+    check_kept(|| middle_of("2025-10"), 1, &MONTHS[2..]).await;
+}
+
+#[tokio::test]
+async fn while_the_ledger_is_empty_no_key_is_destroyed() {
+    let fixture = Fixture::new().await;
+    fixture.ring.epoch_key(middle_of("2024-08")).await.unwrap();
+    let deps = Deps { clock: now, ..fixture.deps() };
+    let mut following = follow_with(deps, Options { keep_search_criteria: 1, ..options() });
+    following.reaches(fixture.serving().await, 0).await;
+    following.end().await;
+    assert_eq!(epochs(&fixture).await, ["2024-08"]);
 }
 
 #[tokio::test]
@@ -65,7 +85,7 @@ async fn the_month_that_is_used_now_gets_the_same_key_as_before() {
     let before = fixture.ring.epoch_key(now()).await.unwrap();
     assert_eq!(fixture.ring.destroy_old_epochs(now(), 1).await.unwrap(), 0);
     assert_eq!(fixture.ring.epoch_key(now()).await.unwrap().kid(), before.kid());
-    let later = middle_of("2027-01");
+    let later = middle_of("2026-11");
     assert_eq!(fixture.ring.destroy_old_epochs(later, 1).await.unwrap(), 1);
     assert_eq!(fixture.ring.get(before.kid()).await.unwrap().map(|key| key.kid()), None);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::{event::Event, ids::TestId, time::Timestamp};
 use projections::{
     documents::{Generation, Parked, PatientState},
+    error::{FollowError, NotApplicable, NotApplicableReason, RebuildError},
     follower::Deps,
     park::{self, MAX_PARKED, RetryOutcome},
     store::{ReadModels, Upkeep},
@@ -12,7 +13,7 @@ use projections::{
 use uuid::Uuid;
 
 use crate::{
-    fixture::{Fixture, Somebody, follow, of_patient, ring_over},
+    fixture::{Fixture, Somebody, building, follow, of_patient, person, ring_over},
     process::{Side, Step},
 };
 
@@ -63,6 +64,34 @@ async fn an_event_that_cannot_be_decrypted_parks_its_stream_alone() {
     assert_eq!(parked(&fixture, generation).await, rows);
     fixture.is_live(generation, one.id).await;
     following.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_under_two_keys_is_parked_and_stops_a_rebuild() {
+    let fixture = Fixture::new().await;
+    let generation = fixture.serving().await;
+    let (one, other) = (fixture.patient().await, fixture.patient().await);
+    one.registered("Ada");
+    one.recorded(TestId::new(Uuid::new_v4()));
+    let amended = Event::PatientAmended(person("Canary"));
+    let changed = fixture.ledger.event(one.id, &other.key, &amended);
+    let mut following = fixture.follow();
+    following.parks(1).await;
+    following.reaches(generation, 3).await;
+    assert_eq!(fixture.store.patient(generation, one.id).await.unwrap(), None);
+    let rows = parked(&fixture, generation).await;
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((row.patient, row.seq), (one.id, changed.seq));
+    assert!(row.reason.contains("another key") && !row.reason.contains("Canary"), "{}", row.reason);
+    following.end().await;
+
+    let error = fixture.rebuild(&building()).await.unwrap_err();
+    let RebuildError::Follow(FollowError::NotApplicable(refused)) = error else {
+        panic!("{error:?}")
+    };
+    let NotApplicable { seq, reason, .. } = refused;
+    assert_eq!(seq, changed.seq);
+    assert!(matches!(reason, NotApplicableReason::KeyChanged), "{reason:?}");
 }
 
 /// A stream that is parked with some events, and its key to be had again.

@@ -16,7 +16,7 @@ use super::{
     fixtures::{at, patient_id, test_id},
 };
 
-fn bare(seq: u64, patients: &[u128]) -> ActivityDoc {
+pub(super) fn bare(seq: u64, patients: &[u128]) -> ActivityDoc {
     ActivityDoc {
         seq,
         at: at(seq),
@@ -36,7 +36,7 @@ fn bare(seq: u64, patients: &[u128]) -> ActivityDoc {
     }
 }
 
-fn full(seq: u64, patient: u128) -> ActivityDoc {
+pub(super) fn full(seq: u64, patient: u128) -> ActivityDoc {
     ActivityDoc {
         record_type: RecordType::TestRead,
         outcome: Outcome::NotFound,

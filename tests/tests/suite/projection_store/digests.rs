@@ -1,25 +1,29 @@
 //! Digests and comparisons are of what documents say.
 
-use domain::{event::Event, ids::KeyId};
+use domain::{event::Event, hash::Hash, ids::KeyId};
 use projections::{
     change::StreamChange,
-    digest::{Difference, Document, compare, digest},
-    store::{ReadModels, WriteModels, memory::MemoryStore},
+    compare::{Differing, differing},
+    digest::{
+        Difference, Document, activity_digest, compare, compare_activity, compare_one, digest,
+    },
+    documents::{ActivityDoc, Generation, Position},
+    store::{Generations, ProjectionStore, ReadModels, WriteModels, memory::MemoryStore},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use uuid::Uuid;
 
 use super::{
+    activity::{bare, full},
     backends::Stores,
     fixtures::{
-        amended, full_history, full_history_and, history, patient_id, registered, run,
+        amended, at, full_history, full_history_and, history, patient_id, registered, run,
         test_amended, test_id, test_recorded, test_removed, whole,
     },
     histories::random_history,
 };
 
 async fn in_memory(changes: &[StreamChange]) -> projections::digest::Digest {
-    use projections::store::Generations;
     let memory = MemoryStore::default();
     let generation = memory.serving().await.unwrap();
     memory.apply(generation, changes).await.unwrap();
@@ -100,6 +104,77 @@ pub(super) async fn an_erasure_is_part_of_the_digest(stores: &Stores) {
     }
     stores.one.apply(third, &[erasure(1, 2)]).await.unwrap();
     assert_eq!(compare(store, first, third).await.unwrap(), []);
+}
+
+/// Follows into a generation: activity first, then the position.
+async fn follow(store: &dyn ProjectionStore, generation: Generation, documents: &[ActivityDoc]) {
+    for some in documents.chunks(100) {
+        store.write_activity(generation, some).await.unwrap();
+    }
+    let next_seq = documents.iter().map(|it| it.seq + 1).max().unwrap_or(0);
+    let position = Position { next_seq, hash: Hash::ZERO, at: at(next_seq) };
+    let seen = store.office(generation).await.unwrap();
+    let office = store.take_office(generation, seen, Uuid::nil()).await.unwrap().unwrap();
+    store.set_position(generation, &position, &office).await.unwrap();
+}
+
+pub(super) async fn lost_and_changed_activity_is_named(stores: &Stores) {
+    let (first, second) = (stores.generation().await, stores.one.create().await.unwrap());
+    let store = &*stores.two;
+    let documents: Vec<ActivityDoc> =
+        (0..450).map(|seq| if seq % 2 == 0 { full(seq, 1) } else { bare(seq, &[2, 3]) }).collect();
+    follow(&*stores.one, first, &documents).await;
+    let (lost, changed) = ([7, 300], [8, 431]);
+    let mut other: Vec<_> =
+        documents.iter().filter(|it| !lost.contains(&it.seq)).cloned().collect();
+    for document in &mut other {
+        if changed.contains(&document.seq) {
+            document.patients.push(patient_id(9));
+        }
+    }
+    // The second one is behind: what it lacks for that is no difference.
+    other.truncate(440);
+    let up_to = other.last().unwrap().seq + 1;
+    follow(&*stores.one, second, &other).await;
+    let expected = |serving: Option<u64>, built: Option<u64>| {
+        [(431, Some(0), Some(0)), (300, serving, built), (8, Some(0), Some(0)), (7, serving, built)]
+            .map(|(seq, first, second)| Difference {
+                document: Document::Activity(seq),
+                first,
+                second,
+            })
+    };
+    let named = compare_activity(store, first, second, up_to, 10).await.unwrap();
+    assert_eq!(named, expected(Some(0), None));
+    assert_eq!(compare_activity(store, first, second, up_to, 2).await.unwrap(), named[..2]);
+    assert_eq!(
+        compare_activity(store, second, first, up_to, 10).await.unwrap(),
+        expected(None, Some(0))
+    );
+    assert_eq!(compare_activity(store, first, first, 450, 10).await.unwrap(), []);
+    for difference in named.iter().copied() {
+        let again = compare_one(store, first, second, difference.document).await.unwrap();
+        assert_eq!(again, Some(difference));
+    }
+    assert_eq!(compare_one(store, first, second, Document::Activity(6)).await.unwrap(), None);
+    let pause = std::time::Duration::from_millis(1);
+    let differing = differing(store, first, second, pause).await.unwrap();
+    assert_eq!(differing, named.into_iter().map(Differing::from).collect::<Vec<_>>());
+    let digest = async |generation, up_to| {
+        let digest = activity_digest(store, generation, up_to).await.unwrap();
+        (digest.records, digest.hash, digest.up_to)
+    };
+    assert_eq!(digest(first, 7).await, digest(second, 7).await);
+    assert_eq!((digest(first, 8).await.0, digest(second, 8).await.0), (8, 7));
+    let differ = [(8, 8), (9, 9), (7, 6)];
+    for (one, other) in differ {
+        assert_ne!(digest(first, one).await.1, digest(second, other).await.1);
+    }
+    let memory = MemoryStore::default();
+    let generation = memory.serving().await.unwrap();
+    follow(&memory, generation, &documents).await;
+    let ours = activity_digest(&memory, generation, 450).await.unwrap();
+    assert_eq!((450, ours.hash, 450), digest(first, 450).await);
 }
 
 pub(super) async fn differences_are_named_with_their_versions(stores: &Stores) {

@@ -248,3 +248,9 @@ async fn reads(
         store.cursors(generation, &[patient]).await.map(|_| ()),
     ]
 }
+
+pub(super) async fn a_store_that_was_not_replaced_confirms_its_answers(stores: &Stores) {
+    stores.generation().await;
+    stores.one.confirm().await.unwrap();
+    stores.two.confirm().await.unwrap();
+}

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use domain::{ids::Name, time::Timestamp};
 use projections::{
-    digest::{Digest, digest},
+    digest::{Digest, activity_digest, digest},
     follower::Deps,
     key_ring::{
         KeyRing,
@@ -126,10 +126,24 @@ impl World {
         digest(store.as_ref(), built).await.unwrap()
     }
 
-    /// Live read models equal rebuilt ones.
+    /// Live read models equal rebuilt ones, activity as far as both have followed.
     pub(super) async fn check(&self, what: &str) {
         let live = self.live().await;
-        assert_eq!(live, self.rebuilt(Arc::new(MemoryStore::default())).await, "{what}");
+        let memory = Arc::new(MemoryStore::default());
+        assert_eq!(live, self.rebuilt(memory.clone()).await, "{what}");
+        let live = self.place.store().await;
+        let next_seq = async |store: &dyn ProjectionStore| {
+            let position = store.position(store.serving().await.unwrap()).await.unwrap();
+            position.expect("records are followed").next_seq
+        };
+        let up_to = next_seq(live.as_ref()).await.min(next_seq(memory.as_ref()).await);
+        let digest = async |store: &dyn ProjectionStore| {
+            let serving = store.serving().await.unwrap();
+            activity_digest(store, serving, up_to).await.unwrap()
+        };
+        let expected = digest(memory.as_ref()).await;
+        assert_eq!(expected.records, up_to, "{what}");
+        assert_eq!(digest(live.as_ref()).await, expected, "{what}");
     }
 
     /// Drops the databases, where they are on a server that others use too.
