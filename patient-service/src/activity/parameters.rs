@@ -145,8 +145,8 @@ mod tests {
     use http::Request;
 
     fn parameters(query: &str) -> Parameters {
-        let uri = format!("/audit/activity?{query}").parse().unwrap();
-        let Query(given) = Query::try_from_uri(&uri).unwrap();
+        let request = Request::get(format!("/audit/activity?{query}")).body(()).unwrap();
+        let Pairs(given) = Pairs::of(&request.into_parts().0).unwrap();
         Parameters { given, taken: Vec::new() }
     }
 

@@ -251,8 +251,8 @@ async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
     let test_change = wrong(two.id, &two.key, two.change(2, 2).await);
     fixture.store.apply(serving, &[test_change]).await.unwrap();
     // What is there stays, so the follower does not put it right.
-    let changed = made_up_activity(1);
-    fixture.store.write_activity(serving, std::slice::from_ref(&changed)).await.unwrap();
+    let made_up_record = made_up_activity(1);
+    fixture.store.write_activity(serving, std::slice::from_ref(&made_up_record)).await.unwrap();
     fixture.live().await;
     vec![
         Differing {
@@ -282,7 +282,7 @@ async fn with_differences(fixture: &Fixture) -> Vec<Differing> {
         Differing {
             kind: Kind::Activity,
             patient: None,
-            seq: Some(changed.seq),
+            seq: Some(made_up_record.seq),
             test: None,
             serving: Some(0),
             built: Some(0),
