@@ -48,7 +48,8 @@ impl Hook for Flip {
             Call::Read("pointer") => self.asked.send_modify(|asked| *asked += 1),
             Call::Read(name) if name == self.after && self.armed.swap(false, Ordering::SeqCst) => {
                 self.store.join(self.to).await?;
-                self.store.activate(self.to).await?;
+                let before = self.store.pointer().await?;
+                assert!(self.store.activate(self.to, before).await?);
                 // The next answer may have been made before; the one behind it is in use when
                 // the third is asked for.
                 let mut asked = self.asked.subscribe();
