@@ -59,8 +59,8 @@ impl Expected {
     }
 }
 
-/// Runs all of it; the system's read models are compared with a rebuild at the end. Returns the path of
-/// a patient for [`is_there`].
+/// Runs all of it; the system's read models are compared with a rebuild at the end. Returns the
+/// path of a patient for [`is_there`].
 pub(crate) async fn run(system: &System) -> String {
     let clinic = system.clinic();
     let mut expected = Expected::default();
