@@ -27,6 +27,9 @@ async fn standalone_on_mongodb() {
 async fn four_processes_with_two_replicas_on_mongodb() {
     let _place = a_place().await;
     let system = System::four_processes(Layout::shared().await).await;
-    scenario::run(&system).await;
+    let path = scenario::run(&system).await;
+    // A rebuilt generation serves, and nothing is lost in it.
+    system.equals_its_rebuild_which_serves().await;
+    scenario::is_there(&system, &path).await;
     system.finish().await;
 }
