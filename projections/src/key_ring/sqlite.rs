@@ -1,7 +1,7 @@
 //! The key store in an SQLite file, `keys.db`: the embedded default.
 //!
 //! A destroyed or replaced wrap is overwritten where it stands, and there never was another copy
-//! of it: see [`layout`].
+//! of it: see `layout`.
 
 mod layout;
 mod rewrap;

@@ -4,8 +4,8 @@
 //! `activity_patients_g<N>`, `erasures_g<N>` and `parked_g<N>`; its position and who is in office
 //! are a row of `generations`. One thread writes, a few read; a write is one transaction.
 //!
-//! What was deleted is overwritten at once in its place, and in the rest of the file after a while:
-//! see [`scrub`]; `scrub` is a table of one row that says what is due.
+//! What was deleted is overwritten at once in its place, and in the rest of the file after a while
+//! (`scrub.rs`); the table `scrub` has one row, which says what is due.
 //!
 //! `synchronous=NORMAL`: after a power cut the last transactions may be gone, but the file is
 //! consistent, and the position in it is as old as the rest. The follower does them again.
