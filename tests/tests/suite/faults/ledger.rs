@@ -47,6 +47,9 @@ async fn without_the_audit_service_nothing_is_done_and_nothing_shown() {
     assert_eq!(system.projections("digest").await.unwrap(), before);
     system.start("audit-service-0").await.unwrap();
     assert_eq!(clinic.get(&path).await.expect(200).json(), created);
+    // That read is activity.
+    system.followed().await.unwrap();
+    let before = system.projections("digest").await.unwrap();
 
     system.program("audit-service-0").signal("STOP").unwrap();
     refuses_everything(&clinic, &created).await;
