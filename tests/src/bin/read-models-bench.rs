@@ -4,6 +4,7 @@
 //! same store; searches ask the store itself. Prints one line a figure.
 
 use std::{
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -132,6 +133,8 @@ async fn rebuild(
     prefix: &str,
 ) -> anyhow::Result<(Value, u64)> {
     let file = |name: &str| format!("file:{}", folder.join(name).display());
+    // Into a file: it names up to a thousand documents, more than a pipe holds.
+    let output = folder.join("summary.json");
     let mut child = tokio::process::Command::new(program("projections")?)
         .args(["rebuild", "--audit-url", audit_url, "--audit-key", &file("service-key")])
         .args(["--store", store, "--database-prefix", prefix, "--kek", &file("kek")])
@@ -140,24 +143,26 @@ async fn rebuild(
         // What serves is empty, so every document differs: that is no news.
         .env("RUST_LOG", "error")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(File::create(&output)?)
         .kill_on_drop(true)
         .spawn()?;
     let pid = child.id().context("it runs")?;
     let mut memory = 0;
-    while child.try_wait()?.is_none() {
+    let status = loop {
         memory = peak_megabytes(pid).unwrap_or(memory);
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let output = child.wait_with_output().await?;
-    ensure!(output.status.success(), "the rebuild failed: {}", output.status);
-    let summary = String::from_utf8(output.stdout)?;
+        match child.try_wait()? {
+            Some(status) => break status,
+            None => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    ensure!(status.success(), "the rebuild failed: {status}");
+    let summary = fs::read_to_string(&output)?;
     let last = summary.lines().last().context("a summary")?;
     Ok((serde_json::from_str(last)?, memory))
 }
 
 fn peak_megabytes(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1_024)
 }
