@@ -466,6 +466,11 @@ impl Record {
         self.object.map(|ObjectRef(test)| test)
     }
 
+    /// The patient whose stream it touches.
+    pub fn patient(&self) -> Option<PatientId> {
+        self.stream.and_then(Stream::patient)
+    }
+
     /// The stream and the version that an event or admin act takes in it.
     pub fn stream_version(&self) -> Option<(Stream, u64)> {
         if self.kind == Kind::Access {

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use domain::{
-    actor::ErasureReason,
     content::{PatientContent, TestContent},
     decide::Command,
     ids::{PatientId, TestId},
@@ -80,10 +79,8 @@ impl Action {
                 if_match: None,
             },
             Self::RemovePatient(_) => Command::RemovePatient { if_match: None },
-            Self::ErasePatient(_) => {
-                ErasureReason::from_body(&parse_object(body)?)?;
-                Command::ErasePatient
-            }
+            // Its reason is no part of the command.
+            Self::ErasePatient(_) => Command::ErasePatient,
             Self::RecordTest(_) => Command::RecordTest {
                 test: TestId::new(Uuid::new_v4()),
                 content: TestContent::from_create(&parse_object(body)?)?,

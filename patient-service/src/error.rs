@@ -5,7 +5,6 @@ use axum::response::{IntoResponse, Response};
 use domain::{
     content::MAX_CONTENT_BYTES,
     decide::Refusal,
-    search::MAX_PAGE,
     strict_json::JsonError,
     validation::Invalid,
     wire::{Receipt, Stored},
@@ -26,7 +25,6 @@ use runtime::{
 use crate::{
     answer::{AUDIT_RECEIPT, receipt_value},
     as_of::AsOfError,
-    history::MAX_ENTRIES,
     streams::NoTurn,
 };
 
@@ -57,18 +55,18 @@ pub(crate) enum Failure {
     /// The gateway did not say who asks.
     #[error(transparent)]
     Identity(#[from] HeaderError),
-    /// `limit` or `cursor` of a search.
-    #[error("malformed {0}")]
-    Query(&'static str),
+    /// `cursor` of a page.
+    #[error("malformed cursor")]
+    Cursor,
     /// The query is not of names and values.
     #[error("malformed query")]
     MalformedQuery,
     /// A parameter of the query that may be given once.
     #[error("{0} given twice")]
     GivenTwice(&'static str),
-    /// `limit` of a history.
+    /// `limit` of a page, which is at most this.
     #[error("malformed limit")]
-    HistoryLimit,
+    Limit(u64),
     /// `asOf` of a read.
     #[error(transparent)]
     AsOf(#[from] AsOfError),
@@ -276,11 +274,8 @@ impl From<Failure> for Problem {
                 domain::actor::UnknownPurpose
             )),
             Failure::Identity(error) => Self::bad_request(error.to_string()),
-            Failure::Query("limit") => {
-                Self::bad_request(format!("limit must be a number from 1 to {MAX_PAGE}"))
-            }
-            Failure::Query(name) => {
-                Self::bad_request(format!("{name} must be taken from a Link of an earlier page"))
+            Failure::Cursor => {
+                Self::bad_request("cursor must be taken from a Link of an earlier page")
             }
             Failure::MalformedQuery => {
                 Self::bad_request("the query is malformed; send it as name=value&name=value")
@@ -288,8 +283,8 @@ impl From<Failure> for Problem {
             Failure::GivenTwice(name) => {
                 Self::bad_request(format!("{name} must be given at most once"))
             }
-            Failure::HistoryLimit => {
-                Self::bad_request(format!("limit must be a number from 1 to {MAX_ENTRIES}"))
+            Failure::Limit(most) => {
+                Self::bad_request(format!("limit must be a number from 1 to {most}"))
             }
             Failure::AsOf(error) => Self::bad_request(error.to_string()),
             Failure::Body(problem) => problem,

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Entries of one page at most, and by default.
-pub(crate) const MAX_ENTRIES: u64 = 200;
+const MAX_ENTRIES: u64 = 200;
 
 /// Bytes of names and values in one page's changes, about: the entry that passes it is the last.
 const MAX_CHANGES_BYTES: usize = 4 * 1024 * 1024;
@@ -68,8 +68,8 @@ impl Page {
         let limit = limit.filter(|limit| (1..=MAX_ENTRIES).contains(limit));
         let after = number(cursor).ok().map(Option::unwrap_or_default);
         Ok(Self {
-            limit: limit.ok_or(Failure::HistoryLimit)?,
-            after: after.filter(|it| *it <= MAX_SAFE_INTEGER).ok_or(Failure::Query("cursor"))?,
+            limit: limit.ok_or(Failure::Limit(MAX_ENTRIES))?,
+            after: after.filter(|it| *it <= MAX_SAFE_INTEGER).ok_or(Failure::Cursor)?,
         })
     }
 }

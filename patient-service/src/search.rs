@@ -46,10 +46,10 @@ impl Page {
                 .parse()
                 .ok()
                 .filter(|limit| (1..=MAX_PAGE).contains(limit))
-                .ok_or(Failure::Query("limit"))?,
+                .ok_or(Failure::Limit(MAX_PAGE as u64))?,
         };
         let after = cursor.map(str::parse).transpose();
-        Ok(Self { limit, after: after.map_err(|_| Failure::Query("cursor"))? })
+        Ok(Self { limit, after: after.map_err(|_| Failure::Cursor)? })
     }
 
     /// Where the page behind `last` is, relative to this one.

@@ -1,13 +1,13 @@
 //! Activity documents from records. Pure.
 
-use domain::{ids::Stream, record::Record};
+use domain::record::Record;
 
 use crate::documents::ActivityDoc;
 
 /// Who touched which patients, as a record says it. A search that returned a patient is a
 /// disclosure of that patient; a record of no patient has none.
 pub(crate) fn of_record(record: &Record) -> ActivityDoc {
-    let patients = match record.stream.and_then(Stream::patient) {
+    let patients = match record.patient() {
         Some(patient) => vec![patient],
         None => record.subjects.clone(),
     };

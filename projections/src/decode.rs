@@ -36,23 +36,23 @@ pub(crate) fn events_by_stream(records: Vec<Verified>) -> Vec<Record> {
     let mut events: Vec<Record> =
         records.into_iter().map(|verified| verified.record).filter(is_event).collect();
     // Stable: within a stream the order of the ledger stays.
-    events.sort_by_key(|record| record.stream.and_then(Stream::patient));
+    events.sort_by_key(Record::patient);
     events
 }
 
 fn is_event(record: &Record) -> bool {
-    record.kind == Kind::Event && record.stream.and_then(Stream::patient).is_some()
+    record.kind == Kind::Event && record.patient().is_some()
 }
 
 /// The patients of events that [`events_by_stream`] ordered, each once.
 pub(crate) fn patients(events: &[Record]) -> Vec<PatientId> {
-    streams(events).filter_map(|stream| stream.first()?.stream.and_then(Stream::patient)).collect()
+    streams(events).filter_map(|stream| stream.first()?.patient()).collect()
 }
 
 /// Drops the events that the cursors have passed.
 pub(crate) fn drop_applied(events: &mut Vec<Record>, cursors: &HashMap<PatientId, u64>) {
     events.retain(|record| {
-        let patient = record.stream.and_then(Stream::patient);
+        let patient = record.patient();
         let cursor = patient.and_then(|patient| cursors.get(&patient)).copied().unwrap_or(0);
         record.version.is_some_and(|version| version > cursor)
     });
@@ -60,6 +60,12 @@ pub(crate) fn drop_applied(events: &mut Vec<Record>, cursors: &HashMap<PatientId
 
 fn streams(events: &[Record]) -> impl Iterator<Item = &[Record]> {
     events.chunk_by(|one, next| one.stream == next.stream)
+}
+
+/// The patient of one stream's events, and the `seq` of the first.
+fn head(stream: &[Record]) -> Option<(PatientId, u64)> {
+    let first = stream.first()?;
+    Some((first.patient()?, first.seq))
 }
 
 /// Decrypts events that [`events_by_stream`] ordered and folds each stream's. Of an erased
@@ -95,8 +101,7 @@ pub(crate) async fn changes(
 
 /// The change of a stream that one of these events ends; `None` for no events.
 async fn erased(audit: &AuditClient, stream: &[Record]) -> Result<Option<PerStream>, RepairError> {
-    let first = stream.first().and_then(|first| Some((first.stream?.patient()?, first.seq)));
-    let Some((patient, seq)) = first else { return Ok(None) };
+    let Some((patient, seq)) = head(stream) else { return Ok(None) };
     let error = match erasure::find(audit, patient).await {
         Ok(Some(change)) => return Ok(Some(Ok(Decoded { change, seq }))),
         Ok(None) => RepairError::NothingToLoad { at: 0 },
@@ -117,18 +122,13 @@ async fn changes_one_by_one(
 ) -> Result<Vec<PerStream>, RepairError> {
     let mut results = Vec::new();
     for stream in streams(events) {
-        let Some((first, patient)) = stream
-            .first()
-            .and_then(|record| Some((record, record.stream.and_then(Stream::patient)?)))
-        else {
-            continue;
-        };
+        let Some((patient, first)) = head(stream) else { continue };
         results.push(match open_events(ring, stream).await {
             Ok(opened) => change(audit, ring, opened).await?,
             Err(error) if error.is_transient() => return Err(error.into()),
             Err(error) => Err(NotApplicable {
                 patient,
-                seq: seq_of(&error).unwrap_or(first.seq),
+                seq: seq_of(&error).unwrap_or(first),
                 reason: NotApplicableReason::Open(error),
             }),
         });

@@ -211,7 +211,7 @@ pub async fn reapply(
             records => records?,
         };
         for Verified { record, .. } in records.iter().filter(|it| is_erasure(&it.record)) {
-            let patient = record.stream.and_then(Stream::patient);
+            let patient = record.patient();
             if let Some(patient) = patient
                 && let Some(erasure) = find(audit, patient).await?
             {

@@ -51,10 +51,13 @@ impl Repairer {
                 }
                 change => change?,
             };
-            let results = self.store.apply(generation, std::slice::from_ref(&change)).await?;
             if change.erased.is_some() {
+                // It fits any cursor, and nothing follows it.
                 erasure::complete(self.store.as_ref(), &self.ring, &change).await?;
+                tracing::info!(from = at, to = change.to, "a stream was repaired");
+                return Ok(());
             }
+            let results = self.store.apply(generation, std::slice::from_ref(&change)).await?;
             if let Some(Applied::Gap { at: now }) = results.first() {
                 at = *now;
                 continue;

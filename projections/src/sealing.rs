@@ -135,7 +135,7 @@ struct SealedEvent<'a> {
 impl<'a> SealedEvent<'a> {
     fn of(record: &'a Record) -> Result<Self, OpenError> {
         let malformed = || OpenError::Record { seq: record.seq };
-        let patient = record.stream.and_then(Stream::patient).ok_or_else(malformed)?;
+        let patient = record.patient().ok_or_else(malformed)?;
         let version = record.version.ok_or_else(malformed)?;
         let schema = record.schema.ok_or_else(malformed)?;
         let data =

@@ -2,10 +2,7 @@
 
 use std::collections::HashSet;
 
-use domain::{
-    ids::{PatientId, Stream},
-    record::Record,
-};
+use domain::{ids::PatientId, record::Record};
 
 use crate::{
     backoff::Transient,
@@ -26,8 +23,11 @@ impl Session<'_> {
         &mut self,
         mut events: Vec<Record>,
     ) -> Result<(), FollowError> {
-        let erased: HashSet<PatientId> =
-            events.iter().filter(|event| erasure::is_erasure(event)).filter_map(patient).collect();
+        let erased: HashSet<PatientId> = events
+            .iter()
+            .filter(|event| erasure::is_erasure(event))
+            .filter_map(Record::patient)
+            .collect();
         self.parked.pass_over(&mut events, &erased);
         if events.is_empty() {
             return Ok(());
@@ -98,12 +98,8 @@ impl Session<'_> {
     }
 }
 
-fn patient(event: &Record) -> Option<PatientId> {
-    event.stream.and_then(Stream::patient)
-}
-
 /// The last version that these events have of a patient's stream.
 fn latest(events: &[Record], of: PatientId) -> u64 {
-    let versions = events.iter().filter(|event| patient(event) == Some(of));
+    let versions = events.iter().filter(|event| event.patient() == Some(of));
     versions.filter_map(|event| event.version).max().unwrap_or(0)
 }

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{
-    ids::{PatientId, Stream},
-    record::Record,
-};
+use domain::{ids::PatientId, record::Record};
 
 use crate::{
     backoff::Transient,
@@ -69,7 +66,7 @@ impl ParkedStreams {
             return;
         }
         events.retain(|event| {
-            let patient = event.stream.and_then(Stream::patient);
+            let patient = event.patient();
             let held = patient.and_then(|patient| self.streams.get_mut(&patient));
             let Some(held) = held else { return true };
             held.latest = held.latest.max(event.version.unwrap_or(0));

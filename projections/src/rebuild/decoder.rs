@@ -2,10 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use domain::{
-    ids::{PatientId, Stream},
-    record::Record,
-};
+use domain::{ids::PatientId, record::Record};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -107,13 +104,13 @@ impl Decoder {
         let behind = self.check(&events, &mut cursors).await?;
         let versions = cursors.iter().map(|(patient, at)| (*patient, at.version)).collect();
         decode::drop_applied(&mut events, &versions);
-        events.retain(|record| !patient(record).is_some_and(|it| behind.contains_key(&it)));
+        events.retain(|record| !record.patient().is_some_and(|it| behind.contains_key(&it)));
         // What was erased later is erased in every state.
         let erased = later.into_iter().filter(|it| erasure::is_erasure(&it.record));
         let erased: Vec<Record> = erased.map(|verified| verified.record).collect();
         if !erased.is_empty() {
             events.extend(erased);
-            events.sort_by_key(patient);
+            events.sort_by_key(Record::patient);
         }
         let mut streams = self.changes(&events).await?;
         for (patient, (seq, at)) in behind {
@@ -157,7 +154,7 @@ impl Decoder {
     ) -> Result<HashMap<PatientId, (u64, u64)>, RebuildError> {
         let mut behind = HashMap::new();
         for stream in events.chunk_by(|one, next| one.stream == next.stream) {
-            let Some((patient, first)) = stream.first().and_then(|it| Some((patient(it)?, it)))
+            let Some((patient, first)) = stream.first().and_then(|it| Some((it.patient()?, it)))
             else {
                 continue;
             };
@@ -237,10 +234,6 @@ impl Decoder {
 pub(super) fn wrong_version(patient: PatientId, seq: u64) -> RebuildError {
     let reason = NotApplicableReason::Version;
     FollowError::from(NotApplicable { patient, seq, reason }).into()
-}
-
-fn patient(record: &Record) -> Option<PatientId> {
-    record.stream.and_then(Stream::patient)
 }
 
 fn version(record: &Record) -> u64 {

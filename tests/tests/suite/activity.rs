@@ -146,7 +146,7 @@ async fn everybodys(compliance: &Api, clinic: &Api) -> Vec<Value> {
                 plain[name] = value;
             }
         }
-        if let Some(patient) = record.stream.and_then(Stream::patient) {
+        if let Some(patient) = record.patient() {
             plain["patients"] = json!([patient]);
         }
         assert_eq!(*entry, plain);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use audit_verify::{checkpoint::LedgerKey, proof_file::ProofFile};
-use domain::{hash::Hash, ids::Stream, record::RecordType, sealed::parse_compact};
+use domain::{hash::Hash, record::RecordType, sealed::parse_compact};
 use futures::TryStreamExt;
 use mongodb::{
     Client,
@@ -223,7 +223,7 @@ async fn wrapped(
 ) -> Vec<WrappedKey> {
     let kid = |(path, receipt): &(String, Receipt)| {
         let record = ledger.record(receipt);
-        let patient = record.stream.and_then(Stream::patient).unwrap();
+        let patient = record.patient().unwrap();
         assert!(path.ends_with(&patient.to_string()));
         parse_compact(record.data.as_deref().unwrap()).unwrap().header.kid
     };
