@@ -35,7 +35,7 @@ const READ_AHEAD: usize = 2;
 const DECRYPT_AHEAD: usize = 1;
 
 /// Batches written between two notes at most: what a killed build does again.
-const NOTE_EVERY: u64 = 8;
+const NOTE_EVERY: u64 = 2;
 
 /// Records that a generation may lack before commands are told of it.
 const CAUGHT_UP: u64 = 200;

@@ -6,7 +6,8 @@
 //! 2. A change that touches tests recorded before it looks at the cursor first. Otherwise the
 //!    earlier events could be applied between its tests, which would miss those, and its
 //!    patient, whose condition would then hold.
-//! 3. Every write is conditional on a lower stored version, in its own query.
+//! 3. Every write is conditional: on no document at all, or on a lower stored version, in its
+//!    own query.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// Times that patients are tried to be written. The second is needed where another writer came
-/// between: it closed a gap after the try, or inserted the document first.
+/// between: it closed a gap after the try.
 const MAX_ROUNDS: usize = 5;
 
 /// Ids named in one query at most.
@@ -85,7 +86,7 @@ impl WriteModels for MongoStore {
                 .iter()
                 .map(|document| encode(&StoredActivity::from(document)))
                 .collect::<Result<_, _>>()?;
-            self.insert(&activity(generation), &stored).await
+            self.insert(&activity(generation), &stored).await.map(|_| ())
         })
         .await
     }
@@ -109,7 +110,8 @@ impl MongoStore {
     ) -> Result<(), StoreError> {
         let erased = changes.iter().filter_map(|change| Some((change.patient, change.erased?)));
         let stored = erased.map(|(patient, kid)| encode(&StoredErasure { patient, kid }));
-        self.insert(&erasures(generation), &stored.collect::<Result<Vec<_>, _>>()?).await
+        let stored: Vec<RawDocumentBuf> = stored.collect::<Result<_, _>>()?;
+        self.insert(&erasures(generation), &stored).await.map(|_| ())
     }
 
     /// Each patient's version and the call that wrote it.
@@ -183,10 +185,11 @@ impl<'a> Batch<'a> {
                 statements.push(gone_statement(change.patient, version)?);
             }
         }
-        self.store.update_if_newer(&tests(self.generation), &statements).await
+        self.store.update_if_newer(&tests(self.generation), statements).await
     }
 
     async fn write_patients(mut self) -> Result<Vec<Applied>, StoreError> {
+        self.insert_patients().await?;
         for _ in 0..MAX_ROUNDS {
             let open = self.open();
             if open.is_empty() {
@@ -196,20 +199,37 @@ impl<'a> Batch<'a> {
             let statements: Vec<Statement> =
                 changes.map(|change| self.patient_statement(change)).collect::<Result<_, _>>()?;
             let outcome = self.store.update(&patients(self.generation), &statements).await?;
-            // Where every statement either wrote or met a duplicate, no cursor need be read.
-            let told = outcome.written + outcome.duplicates.len() == open.len();
-            for (place, index) in open.into_iter().enumerate() {
-                if outcome.inserted.contains(&place)
-                    || (told && !outcome.duplicates.contains(&place))
-                {
+            // Where every condition held, no cursor need be read.
+            if outcome.written == open.len() {
+                for index in open {
                     self.results[index] = Some(Applied::Done);
                 }
+            } else {
+                self.settle(&open).await?;
             }
-            let untold = self.open();
-            self.settle(&untold).await?;
         }
         let results: Option<Vec<Applied>> = self.results.into_iter().collect();
         results.ok_or_else(|| failure::contention(MAX_ROUNDS))
+    }
+
+    /// Streams that begin here are mostly new.
+    async fn insert_patients(&mut self) -> Result<(), StoreError> {
+        let (mut indexes, mut documents) = (Vec::new(), Vec::new());
+        for index in self.open() {
+            let change = &self.changes[index];
+            let document = StoredPatient::new(change, self.write).filter(|_| change.from == 0);
+            if let Some(document) = document {
+                indexes.push(index);
+                documents.push(encode(&document)?);
+            }
+        }
+        let taken = self.store.insert(&patients(self.generation), &documents).await?;
+        for (place, index) in indexes.into_iter().enumerate() {
+            if !taken.contains(&place) {
+                self.results[index] = Some(Applied::Done);
+            }
+        }
+        Ok(())
     }
 
     /// Gives those changes their result whose cursor tells it; the others may be written.
@@ -241,12 +261,12 @@ impl<'a> Batch<'a> {
         let (from, to) = (int(change.from), int(change.to));
         let id = change.patient.to_string();
         let q = rawdoc! { "_id": id, "version": { "$gte": from, "$lt": to } };
-        Ok(if let Some(document) = StoredPatient::new(change, self.write) {
-            Statement { q, u: encode(&document)?, upsert: from == 0, multi: false }
+        let u = if let Some(document) = StoredPatient::new(change, self.write) {
+            encode(&document)?
         } else {
-            let u = rawdoc! { "$set": { "version": to, "write": self.write } };
-            Statement { q, u, upsert: false, multi: false }
-        })
+            rawdoc! { "$set": { "version": to, "write": self.write } }
+        };
+        Ok(Statement { q, u, upsert: false, multi: false })
     }
 }
 

@@ -48,8 +48,6 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<RawDocumentBuf, StoreErr
 pub(super) struct Outcome {
     /// Statements that matched or inserted a document; one that names an `_id` counts once.
     pub(super) written: usize,
-    /// Statements that inserted.
-    pub(super) inserted: BTreeSet<usize>,
     /// Statements whose `_id` was taken.
     pub(super) duplicates: BTreeSet<usize>,
 }
@@ -59,8 +57,6 @@ pub(super) struct Outcome {
 struct Reply {
     #[serde(default)]
     n: i64,
-    #[serde(default)]
-    upserted: Vec<Indexed>,
     #[serde(default)]
     write_errors: Vec<Indexed>,
     write_concern_error: Option<Indexed>,
@@ -96,39 +92,41 @@ impl MongoStore {
         Ok(outcome)
     }
 
-    /// Sends statements whose condition is that the stored document is older. Where a document
-    /// has the `_id` already, it is further on; or, on a server that does not look again when
-    /// another insert came first, as MongoDB does, it is older after all. The second try, which
-    /// cannot insert, tells the two apart.
+    /// Sends statements whose condition is that the stored document is older. Those that may
+    /// insert mostly do, and inserting costs the server a third of an upsert; where a document
+    /// has the `_id`, the condition tells whether it is further on.
     pub(super) async fn update_if_newer(
         &self,
         collection: &str,
-        statements: &[Statement],
+        mut statements: Vec<Statement>,
     ) -> Result<(), StoreError> {
-        let outcome = self.update(collection, statements).await?;
-        let mut again = Vec::with_capacity(outcome.duplicates.len());
-        for place in outcome.duplicates {
-            let Statement { q, u, multi, .. } = &statements[place];
-            again.push(Statement { q: q.clone(), u: u.clone(), upsert: false, multi: *multi });
+        let new: Vec<_> = statements.iter().filter(|it| it.upsert).map(|it| it.u.clone()).collect();
+        let taken = self.insert(collection, &new).await?;
+        let mut place = 0..;
+        statements.retain(|it| !it.upsert || place.next().is_some_and(|it| taken.contains(&it)));
+        for statement in &mut statements {
+            statement.upsert = false;
         }
-        self.update(collection, &again).await.map(|_| ())
+        self.update(collection, &statements).await.map(|_| ())
     }
 
-    /// Inserts documents; those whose `_id` is taken stay as they are.
+    /// Inserts documents; those whose `_id` is taken stay as they are, and are told by their
+    /// index.
     pub(super) async fn insert(
         &self,
         collection: &str,
         documents: &[RawDocumentBuf],
-    ) -> Result<(), StoreError> {
-        let mut rest = documents;
-        while !rest.is_empty() {
-            let run = fitting(rest);
+    ) -> Result<BTreeSet<usize>, StoreError> {
+        let mut outcome = Outcome::default();
+        let mut first = 0;
+        while first < documents.len() {
+            let run = fitting(&documents[first..]);
             let command = rawdoc! { "insert": collection, "documents": array(run) };
             let reply = self.write(command).await?;
-            Outcome::default().add(0, &reply)?;
-            rest = &rest[run.len()..];
+            outcome.add(first, &reply)?;
+            first += run.len();
         }
-        Ok(())
+        Ok(outcome.duplicates)
     }
 
     async fn write(&self, mut command: RawDocumentBuf) -> Result<Reply, StoreError> {
@@ -155,7 +153,6 @@ impl Outcome {
         }
         let place = |it: &Indexed| first + usize::try_from(it.index).unwrap_or_default();
         self.written += usize::try_from(reply.n).unwrap_or_default();
-        self.inserted.extend(reply.upserted.iter().map(place));
         self.duplicates.extend(reply.write_errors.iter().map(place));
         Ok(())
     }

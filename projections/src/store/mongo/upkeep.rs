@@ -146,7 +146,7 @@ impl Upkeep for MongoStore {
             let q = rawdoc! { "_id": parked.patient.to_string() };
             let u = encode(&StoredParked::from(parked))?;
             let statement = Statement { q, u, upsert: true, multi: false };
-            self.update_if_newer(&super::parked(generation), &[statement]).await
+            self.update_if_newer(&super::parked(generation), vec![statement]).await
         })
         .await
     }
