@@ -8,39 +8,65 @@ use http::{HeaderMap, HeaderName};
 
 use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
 use crate::query::{PresentedKey, Query};
-use crate::routes::{Access, Route};
-use crate::subscriptions::{Subscription, Subscriptions};
+use crate::identity::Identity;
+use crate::routes::Route;
+use crate::subscriptions::Subscriptions;
 
 /// The header that carries a subscription key.
 const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-key");
 
-/// The subscription that a request acts for, when it may use the route.
-///
-/// The header wins over the query, as it does at API Management.
-pub(crate) fn admit(
-    subscriptions: &Subscriptions,
-    route: &Route,
-    headers: &HeaderMap,
-    query: &Query<'_>,
-) -> Result<Arc<Subscription>, Refusal> {
-    let mut in_header = PresentedKey::Missing;
-    for value in headers.get_all(KEY_HEADER) {
-        in_header.add(value.as_bytes().into());
+/// Everybody whom the gateway knows.
+pub(crate) struct Identities {
+    pub(crate) subscriptions: Arc<Subscriptions>,
+}
+
+/// A request that may not pass.
+pub(crate) struct Denied {
+    pub(crate) refusal: Refusal,
+    /// Who asked, where that is known.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, identity: None }
     }
-    let presented = match &in_header {
-        PresentedKey::Missing => &query.key,
-        found => found,
-    };
-    let subscription = match presented {
-        PresentedKey::Missing => return Err(Refusal::NoKey),
-        PresentedKey::One(key) => subscriptions.find(key),
-        PresentedKey::Ambiguous => None,
+}
+
+impl Identities {
+    /// Whom a request acts for, when they may use the route.
+    pub(crate) async fn admit(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+    ) -> Result<Arc<Identity>, Denied> {
+        let identity = self.identify(headers, query).await?;
+        match identity.check(route.access) {
+            Ok(()) => Ok(identity),
+            Err(refusal) => Err(Denied { refusal, identity: Some(identity) }),
+        }
     }
-    .ok_or(Refusal::WrongKey)?;
-    match route.access {
-        Access::Scope(scope) if !subscription.has(scope) => Err(Refusal::NoScope(scope)),
-        Access::AnyScope if !subscription.has_any() => Err(Refusal::NoScopes),
-        _ => Ok(subscription),
+
+    /// The header wins over the query, as it does at API Management.
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        query: &Query<'_>,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let mut in_header = PresentedKey::Missing;
+        for value in headers.get_all(KEY_HEADER) {
+            in_header.add(value.as_bytes().into());
+        }
+        let presented = match &in_header {
+            PresentedKey::Missing => &query.key,
+            found => found,
+        };
+        match presented {
+            PresentedKey::Missing => Err(Refusal::NoKey),
+            PresentedKey::One(key) => self.subscriptions.find(key).ok_or(Refusal::WrongKey),
+            PresentedKey::Ambiguous => Err(Refusal::WrongKey),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod admission;
 mod body;
 mod docs;
 mod error;
+mod identity;
 mod prefer;
 mod proxy;
 mod query;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Identities;
 use crate::config::Settings;
 use crate::proxy::Gateway;
 use crate::subscriptions::{Subscriptions, SubscriptionsError};
@@ -92,7 +94,7 @@ pub async fn run(
     }
 
     let gateway = Gateway {
-        subscriptions,
+        identities: Identities { subscriptions },
         patients,
         audit,
         client,

@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{admit, check_head};
+use crate::admission::{Identities, check_head};
 use crate::body::{self, Answer};
 use crate::error::Refusal;
+use crate::identity::Identity;
 use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
 use crate::routes::{Route, Target};
-use crate::subscriptions::{Subscription, Subscriptions};
 use crate::upstream::Upstream;
 
 /// What a client's request may tell an upstream. Everything else stays here, so that no name that
@@ -59,7 +59,7 @@ static PASSED_BACK: [HeaderName; 12] = [
 
 /// What all requests share.
 pub(crate) struct Gateway {
-    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) identities: Identities,
     pub(crate) patients: Arc<Upstream>,
     pub(crate) audit: Arc<Upstream>,
     pub(crate) client: reqwest::Client,
@@ -92,7 +92,11 @@ impl Gateway {
         body: &mut Body,
     ) -> Result<Response, Problem> {
         let query = Query::parse(parts.uri.query(), route.long_poll());
-        let subscription = admit(&self.subscriptions, route, &parts.headers, &query)?;
+        let identity = self
+            .identities
+            .admit(route, &parts.headers, &query)
+            .await
+            .map_err(|denied| denied.refusal)?;
         check_head(route, parts)?;
         let (upstream, template, places) = match route.target {
             Target::Patients => (&*self.patients, route.path, &self.in_flight),
@@ -112,7 +116,7 @@ impl Gateway {
         let path = route.fill(template, parts.uri.path());
         let url = upstream.url(&path, &query.forwarded).ok_or_else(Problem::internal)?;
         let mut request = reqwest::Request::new(parts.method.clone(), url);
-        *request.headers_mut() = onward_headers(route, parts, upstream, &subscription, peer);
+        *request.headers_mut() = onward_headers(route, parts, upstream, &identity, peer);
         *request.body_mut() = payload.map(Into::into);
         let answer = self.send(route, upstream, request, query.wait).await?;
         let mut response = self.respond(route, &parts.method, answer, in_flight);
@@ -191,7 +195,7 @@ fn onward_headers(
     route: &Route,
     parts: &Parts,
     upstream: &Upstream,
-    subscription: &Subscription,
+    identity: &Identity,
     peer: IpAddr,
 ) -> HeaderMap {
     const SERVICE_KEY: HeaderName = HeaderName::from_static(SERVICE_KEY_HEADER);
@@ -207,7 +211,7 @@ fn onward_headers(
         headers.remove(header::CONTENT_TYPE);
     }
     headers.insert(SERVICE_KEY, upstream.key());
-    headers.insert(ACTOR, subscription.actor().clone());
+    headers.insert(ACTOR, identity.actor().clone());
     headers.insert(CLIENT, encode_client(peer));
     if let Some(context) = parts.extensions.get::<TraceContext>()
         && let Ok(value) = HeaderValue::try_from(context.header_value())

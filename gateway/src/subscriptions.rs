@@ -15,9 +15,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use domain::actor::{Actor, ActorKind};
 use hmac::{Hmac, Mac};
-use http::HeaderValue;
 use runtime::secrets::Secret;
 use sha2::Sha256;
+
+use crate::identity::Identity;
 
 pub use file::{Entry, SubscriptionsError, append, write_file};
 
@@ -75,32 +76,8 @@ impl FromStr for Scope {
     }
 }
 
-/// A client's account, as requests need it.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    scopes: Vec<Scope>,
-    /// Made when the file is read: it is the same for every request.
-    actor: HeaderValue,
-}
-
-impl Subscription {
-    /// Whether it may do anything but ask for an echo.
-    pub(crate) fn has_any(&self) -> bool {
-        !self.scopes.is_empty()
-    }
-
-    pub(crate) fn has(&self, scope: Scope) -> bool {
-        self.scopes.contains(&scope)
-    }
-
-    /// The header that tells services who acts.
-    pub(crate) fn actor(&self) -> &HeaderValue {
-        &self.actor
-    }
-}
-
 type Digest = [u8; 32];
-type Table = HashMap<Digest, Arc<Subscription>>;
+type Table = HashMap<Digest, Arc<Identity>>;
 
 /// The subscriptions of a file, as it was when it was last good.
 pub(crate) struct Subscriptions {
@@ -124,7 +101,7 @@ impl Subscriptions {
     ///
     /// Looking up a digest needs no constant time: who cannot compute digests without the pepper
     /// cannot choose how much of one matches.
-    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Subscription>> {
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Identity>> {
         if key.len() > MAX_KEY_BYTES {
             return None;
         }
@@ -161,11 +138,11 @@ fn read_table(path: &Path) -> Result<Table, SubscriptionsError> {
     for entry in file::read(path)? {
         let actor =
             Actor { id: entry.name.clone(), kind: ActorKind::Subscription, roles: Vec::new() };
-        let actor = runtime::headers::encode_actor(&actor)
-            .map_err(|_| SubscriptionsError::Unencodable { name: entry.name.clone() })?;
         let digests = entry.digests()?;
-        let subscription = Arc::new(Subscription { scopes: entry.scopes, actor });
-        table.extend(digests.into_iter().map(|digest| (digest, Arc::clone(&subscription))));
+        let identity = Identity::new(&actor, entry.scopes)
+            .ok_or(SubscriptionsError::Unencodable { name: entry.name })?;
+        let identity = Arc::new(identity);
+        table.extend(digests.into_iter().map(|digest| (digest, Arc::clone(&identity))));
     }
     Ok(table)
 }
@@ -213,6 +190,7 @@ pub fn new_key() -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::routes::Access;
 
     fn pepper() -> Secret {
         Secret::new("0123456789abcdef")
@@ -247,7 +225,8 @@ mod tests {
         let subscriptions = Subscriptions::load(path, &pepper()).unwrap();
         for key in ["one", "two"] {
             let found = subscriptions.find(key.as_bytes()).unwrap();
-            assert!(found.has(Scope::PatientRead) && !found.has(Scope::PatientWrite));
+            assert!(found.check(Access::Scope(Scope::PatientRead)).is_ok());
+            assert!(found.check(Access::Scope(Scope::PatientWrite)).is_err());
             assert_eq!(found.actor(), r#"{"id":"clinic","kind":"subscription"}"#);
         }
         assert!(subscriptions.find(b"three").is_none());
