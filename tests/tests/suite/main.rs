@@ -27,5 +27,6 @@ mod replay;
 mod scenario;
 mod sealing;
 mod secrecy;
+mod security_md;
 mod signed_export;
 mod tamper;
