@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
 pub use crate::oidc::{Issuer, IssuerError};
@@ -36,6 +37,7 @@ pub struct OidcOptions {
         env = "VITALOG_OIDC_AUDIENCE",
         value_name = "TEXT",
         value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new(),
         requires = "oidc_issuer"
     )]
     oidc_audience: Vec<String>,
@@ -204,6 +206,7 @@ mod tests {
         for wrong in [
             "--oidc-issuer https://login.example",
             "--oidc-audience api",
+            "--oidc-issuer https://login.example --oidc-audience=",
             "--oidc-audience api --oidc-issuer http://login.example",
             "--oidc-audience api --oidc-issuer https://login.example?tenant=1",
             "--oidc-audience api --oidc-issuer https://user:password@login.example",

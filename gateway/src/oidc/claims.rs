@@ -250,11 +250,10 @@ mod tests {
     #[test]
     fn a_subject_that_is_no_name_is_named_by_its_digest() {
         // printf %s jane@clinic.example | sha256sum
-        let digest = hex::encode(Sha256::digest("jane@clinic.example"));
-        let id = format!("sha256-{}", &digest[..56]);
+        let id = "sha256-469b2636b33bfc1cd678cf4f445dcce6c497cc01cdb6d10e5b757ac6";
         assert_eq!(subject_name("jane@clinic.example").unwrap().as_str(), id);
         // Nobody can call themselves what another's digest is.
-        assert_ne!(subject_name(&id).unwrap().as_str(), id);
+        assert_ne!(subject_name(id).unwrap().as_str(), id);
         assert_eq!(subject_name(&"x".repeat(64)).unwrap().as_str(), "x".repeat(64));
         for odd in ["a b", "a|b", "é", "\n", &"x".repeat(65)] {
             assert!(subject_name(odd).unwrap().as_str().starts_with(DIGEST_PREFIX), "{odd}");
