@@ -51,7 +51,7 @@ async fn the_document_says_who_may_and_what_can_go_wrong() {
         };
         let schemes = alternatives
             .iter()
-            .flat_map(|scopes| ["headerKey", "queryKey"].map(|scheme| json!({ scheme: scopes })));
+            .flat_map(|scopes| ["headerKey", "queryKey", "bearerToken"].map(|scheme| json!({ scheme: scopes })));
         assert_eq!(*security, schemes.collect::<Value>(), "{route:?}");
         if route.access == Access::Open {
             continue;

@@ -29,3 +29,4 @@ mod sealing;
 mod secrecy;
 mod signed_export;
 mod tamper;
+mod users;
