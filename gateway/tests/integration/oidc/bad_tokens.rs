@@ -148,6 +148,8 @@ fn unfit(issuer: &Issuer, key: &SigningKey) -> Vec<(String, &'static str)> {
     say("nbf", json!("soon"), CLAIM);
     say("iat", json!(now + 3_600), FROM_FUTURE);
     say("iat", json!("now"), CLAIM);
+    say("iat", json!(-1), CLAIM);
+    say("iat", json!(1e300), CLAIM);
     for name in ["nonce", "at_hash", "c_hash"] {
         say(name, json!("n"), NOT_ACCESS);
     }
@@ -236,6 +238,7 @@ fn claims_of(token: &str) -> String {
 }
 
 #[tokio::test]
+#[allow(clippy::cast_precision_loss)]
 async fn what_differs_a_little_is_still_a_good_token() {
     let key = SigningKey::rsa("k", 0);
     let issuer = Issuer::start(&[&key]).await;
@@ -248,6 +251,8 @@ async fn what_differs_a_little_is_still_a_good_token() {
         key.token(&issuer.claims_with("nbf", now + 30)),
         key.token(&issuer.claims_with("iat", now + 30)),
         key.token(&issuer.claims_without("nbf")),
+        key.token(&issuer.claims_with("exp", now as f64 + 9.5)),
+        key.token(&issuer.claims_with("iat", now as f64 - 0.5)),
         key.token(&issuer.claims_without("iat")),
         key.token(&issuer.claims_without("oid")),
         key.token(&issuer.claims_with("typ", "Bearer")),

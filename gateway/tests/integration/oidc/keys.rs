@@ -13,6 +13,9 @@ use crate::issuer::{Answer, Issuer, SigningKey};
 
 const UNAVAILABLE: &str = "the keys of the token issuer cannot be fetched at the moment, try again; subscription keys work";
 
+/// Makes an issuer misbehave.
+type Change<'a> = Box<dyn Fn(&Issuer) + 'a>;
+
 /// Keys open the door, and tokens cannot yet.
 async fn is_without_keys(door: &Door, token: &str) {
     let answer = read(door, token).await;
@@ -68,7 +71,6 @@ async fn no_wrong_document_brings_keys() {
     let configuration = |issuer: &str, jwks_uri: &str| {
         Answer::Text(json!({"issuer": issuer, "jwks_uri": jwks_uri}).to_string())
     };
-    type Change<'a> = Box<dyn Fn(&Issuer) + 'a>;
     let there = format!("{}/keys", elsewhere.url());
     let configured =
         |answer: Answer| -> Change<'_> { Box::new(move |it| it.configuration(answer.clone())) };
@@ -88,7 +90,7 @@ async fn no_wrong_document_brings_keys() {
         (
             "a template",
             Box::new(|it| {
-                it.configuration(configuration(&it.url().replace("tenant", "{tenantid}"), &there))
+                it.configuration(configuration(&it.url().replace("tenant", "{tenantid}"), &there));
             }),
         ),
         (
