@@ -5,10 +5,12 @@ use std::sync::Arc;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+use runtime::problem::Outcome;
 
 use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
-use crate::query::{PresentedKey, Query};
 use crate::identity::Identity;
+use crate::oidc::{self, Rejected, TokenFault, Tokens};
+use crate::query::{PresentedKey, Query};
 use crate::routes::Route;
 use crate::subscriptions::Subscriptions;
 
@@ -18,6 +20,8 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-ke
 /// Everybody whom the gateway knows.
 pub(crate) struct Identities {
     pub(crate) subscriptions: Arc<Subscriptions>,
+    /// Users with a token of an issuer, if one is configured.
+    pub(crate) tokens: Option<Tokens>,
 }
 
 /// A request that may not pass.
@@ -41,33 +45,64 @@ impl Identities {
         headers: &HeaderMap,
         query: &Query<'_>,
     ) -> Result<Arc<Identity>, Denied> {
-        let identity = self.identify(headers, query).await?;
+        let token = self.tokens.as_ref().and_then(|tokens| Some((tokens, oidc::bearer(headers)?)));
+        let has_token = token.is_some();
+        let identity = match token {
+            Some((tokens, token)) => by_token(tokens, token, route, headers, query).await?,
+            None => self.identify(headers, query)?,
+        };
         match identity.check(route.access) {
             Ok(()) => Ok(identity),
-            Err(refusal) => Err(Denied { refusal, identity: Some(identity) }),
+            Err(refusal) => {
+                let refusal = if has_token { refusal.of_token() } else { refusal };
+                Err(Denied { refusal, identity: Some(identity) })
+            }
         }
     }
 
     /// The header wins over the query, as it does at API Management.
-    async fn identify(
-        &self,
-        headers: &HeaderMap,
-        query: &Query<'_>,
-    ) -> Result<Arc<Identity>, Refusal> {
-        let mut in_header = PresentedKey::Missing;
-        for value in headers.get_all(KEY_HEADER) {
-            in_header.add(value.as_bytes().into());
-        }
+    fn identify(&self, headers: &HeaderMap, query: &Query<'_>) -> Result<Arc<Identity>, Refusal> {
+        let in_header = presented_in(headers);
         let presented = match &in_header {
             PresentedKey::Missing => &query.key,
             found => found,
         };
         match presented {
+            PresentedKey::Missing if self.tokens.is_some() => Err(Refusal::NoCredential),
             PresentedKey::Missing => Err(Refusal::NoKey),
             PresentedKey::One(key) => self.subscriptions.find(key).ok_or(Refusal::WrongKey),
             PresentedKey::Ambiguous => Err(Refusal::WrongKey),
         }
     }
+}
+
+/// Whom a token shows. A key beside it could show somebody else, and which of the two counts would
+/// be a guess.
+async fn by_token(
+    tokens: &Tokens,
+    token: Result<&str, TokenFault>,
+    route: &Route,
+    headers: &HeaderMap,
+    query: &Query<'_>,
+) -> Result<Arc<Identity>, Refusal> {
+    if presented_in(headers) != PresentedKey::Missing || query.key != PresentedKey::Missing {
+        return Err(Refusal::TwoCredentials);
+    }
+    let token = token.map_err(Refusal::Token)?;
+    tokens.identify(token).await.map_err(|rejected| match rejected {
+        Rejected::Invalid(fault) => Refusal::Token(fault),
+        Rejected::NoKeys => {
+            Refusal::NoTokenKeys(route.is_command().then_some(Outcome::NothingStored))
+        }
+    })
+}
+
+fn presented_in(headers: &HeaderMap) -> PresentedKey<'_> {
+    let mut key = PresentedKey::Missing;
+    for value in headers.get_all(KEY_HEADER) {
+        key.add(value.as_bytes().into());
+    }
+    key
 }
 
 /// Refuses what no upstream needs to see, as far as that shows before the body is read.

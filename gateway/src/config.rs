@@ -13,7 +13,9 @@ use clap::{Args, Parser, Subcommand};
 use runtime::secrets::{Secret, SecretError};
 
 pub use edge::EdgeOptions;
-pub use oidc::OidcOptions;
+pub use oidc::{
+    FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
+};
 pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub subscriptions: PathBuf,
     /// The secret under which that file holds digests of keys.
     pub pepper: Secret,
+    /// Whose tokens are taken; none without it.
+    pub oidc: Option<OidcSettings>,
     /// See [`UPSTREAM_TIMEOUT`].
     pub upstream_timeout: Duration,
     /// See [`MAX_IN_FLIGHT`].
@@ -61,6 +65,7 @@ impl Settings {
             audit,
             subscriptions: subscriptions.into(),
             pepper,
+            oidc: None,
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
             reload_interval: RELOAD_INTERVAL,
@@ -125,14 +130,15 @@ pub struct Options {
 impl Options {
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
-        let OidcOptions {} = self.oidc;
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
         let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
-        Ok((self.edge.listen, Settings::new(patients, audit, subscriptions, pepper)))
+        let mut settings = Settings::new(patients, audit, subscriptions, pepper);
+        settings.oidc = self.oidc.settings();
+        Ok((self.edge.listen, settings))
     }
 }
 
@@ -165,9 +171,6 @@ mod tests {
             "env:PEPPER",
         ])
         .unwrap();
-        assert!(matches!(
-            cli.command,
-            Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))
-        ));
+        assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));
     }
 }

@@ -1,8 +1,10 @@
 //! The one place where the gateway's refusals and failures become answers.
 
-use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
 use runtime::problem::{Outcome, Problem};
 
+use crate::oidc::TokenFault;
 use crate::subscriptions::Scope;
 
 /// The longest path and query, in bytes: ids and a cursor are far shorter.
@@ -15,6 +17,9 @@ pub(crate) const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// that the services take.
 pub(crate) const MAX_HEADERS: usize = 64;
 
+/// The wording that clients of API Management know (contract, "Statuses").
+const MISSING_KEY: &str = "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API.";
+
 /// Why the gateway itself does not answer with what an upstream said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -26,6 +31,16 @@ pub(crate) enum Refusal {
     NoScope(Scope),
     /// The subscription has no scope at all.
     NoScopes,
+    /// Neither a key nor a token was sent, where both are taken.
+    NoCredential,
+    /// A key and a token were sent.
+    TwoCredentials,
+    /// The token shows nobody.
+    Token(TokenFault),
+    /// The token lacks a scope; `None` where any would do.
+    TokenScope(Option<Scope>),
+    /// The keys by which tokens are checked are not at hand; for a command, nothing was stored.
+    NoTokenKeys(Option<Outcome>),
     /// The body is of a kind that is not read.
     MediaType,
     /// Path and query are over [`MAX_URI_BYTES`].
@@ -40,12 +55,47 @@ pub(crate) enum Refusal {
     Upstream(Option<Outcome>),
 }
 
+impl Refusal {
+    /// The same of somebody who came with a token.
+    pub(crate) fn of_token(self) -> Self {
+        match self {
+            Self::NoScope(scope) => Self::TokenScope(Some(scope)),
+            Self::NoScopes => Self::TokenScope(None),
+            other => other,
+        }
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            // The wording that clients of API Management know (contract, "Statuses").
-            Refusal::NoKey => Self::unauthorized(
-                "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API.",
+            Refusal::NoKey => Self::unauthorized(MISSING_KEY),
+            // RFC 6750, section 3: no error code where no credential was sent.
+            Refusal::NoCredential => Self::unauthorized(MISSING_KEY).header(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="vitalog", ApiKey realm="vitalog""#),
+            ),
+            Refusal::TwoCredentials => {
+                let detail = "there are a subscription key and a bearer token: send one of them";
+                Self::unauthorized(detail)
+                    .header(WWW_AUTHENTICATE, challenge("invalid_request", detail))
+            }
+            Refusal::Token(fault) => {
+                let detail = fault.to_string();
+                let challenge = challenge("invalid_token", &detail);
+                Self::unauthorized(detail).header(WWW_AUTHENTICATE, challenge)
+            }
+            Refusal::TokenScope(scope) => {
+                let detail = match scope {
+                    Some(scope) => format!("the token does not have the scope {scope}"),
+                    None => "the token does not have any scope".to_owned(),
+                };
+                let challenge = challenge("insufficient_scope", &detail);
+                Self::forbidden(detail).header(WWW_AUTHENTICATE, challenge)
+            }
+            Refusal::NoTokenKeys(outcome) => unavailable(
+                "the keys of the token issuer cannot be fetched at the moment, try again; subscription keys work",
+                outcome,
             ),
             Refusal::WrongKey => Self::unauthorized(
                 "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.",
@@ -85,6 +135,13 @@ impl From<Refusal> for Problem {
             ),
         }
     }
+}
+
+/// What is wrong with a bearer token (RFC 6750, section 3). `description` has no quotes.
+fn challenge(error: &str, description: &str) -> HeaderValue {
+    let text =
+        format!(r#"Bearer realm="vitalog", error="{error}", error_description="{description}""#);
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(r#"Bearer realm="vitalog""#))
 }
 
 /// 503, with `Retry-After`.

@@ -1,6 +1,6 @@
 //! The only public door of Vitalog.
 //!
-//! In scope: the table of public routes, subscription keys and scopes, bounds on what a client may
+//! In scope: the table of public routes, subscription keys, bearer tokens and scopes, bounds on what a client may
 //! send, forwarding to patient-service and audit-service with the gateway's own service key and the
 //! caller's identity, the `OpenAPI` document and its rendering.
 //!
@@ -16,6 +16,7 @@ mod body;
 mod docs;
 mod error;
 mod identity;
+mod oidc;
 mod prefer;
 mod proxy;
 mod query;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Identities;
 use crate::config::Settings;
+use crate::oidc::Tokens;
 use crate::proxy::Gateway;
 use crate::subscriptions::{Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
@@ -61,6 +63,9 @@ pub enum GatewayError {
     /// An upstream's address is not one.
     #[error("the address of {0} is not usable: write http://host:port")]
     Address(&'static str),
+    /// The client that fetches the token issuer's keys could not be made.
+    #[error("the client for the token issuer cannot be made")]
+    TokenIssuer(#[source] reqwest::Error),
     /// The listener failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -93,8 +98,13 @@ pub async fn run(
         watchers.spawn(Arc::clone(upstream).watch_key(settings.reload_interval));
     }
 
+    let tokens = settings.oidc.map(Tokens::new).transpose().map_err(GatewayError::TokenIssuer)?;
+    if let Some(tokens) = &tokens {
+        watchers.spawn(tokens.watch(readiness.component("token-issuer")));
+    }
+
     let gateway = Gateway {
-        identities: Identities { subscriptions },
+        identities: Identities { subscriptions, tokens },
         patients,
         audit,
         client,

@@ -120,7 +120,8 @@ pub async fn run(
     });
 
     let stop = system.layer();
-    let settings = gateway_settings(&data, addresses)?;
+    let mut settings = gateway_settings(&data, addresses)?;
+    settings.oidc = options.oidc.settings();
     system.spawn("gateway", async move { Ok(gateway::run(door, settings, stop).await?) });
 
     let announce = announce(addresses, ready);

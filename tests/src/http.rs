@@ -12,11 +12,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The header that carries a subscription's key.
 pub const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
 
-/// A client with a key, or with none.
+/// A client with a key or a token, or with none.
 #[derive(Debug, Clone)]
 pub struct Api {
     base: String,
     key: Option<String>,
+    token: Option<String>,
     http: reqwest::Client,
 }
 
@@ -24,13 +25,24 @@ impl Api {
     /// A client without a key.
     pub fn new(base: impl Into<String>) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build();
-        Self { base: base.into(), key: None, http: http.expect("a client without settings") }
+        Self {
+            base: base.into(),
+            key: None,
+            token: None,
+            http: http.expect("a client without settings"),
+        }
     }
 
     /// The same with a key.
     #[must_use]
     pub fn with_key(&self, key: impl Into<String>) -> Self {
         Self { key: Some(key.into()), ..self.clone() }
+    }
+
+    /// The same with a bearer token.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
     }
 
     /// Where requests go.
@@ -40,7 +52,10 @@ impl Api {
 
     /// A request to fill and [`send`].
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         match &self.key {
             Some(key) => request.header(KEY_HEADER, key),
             None => request,

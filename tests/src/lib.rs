@@ -7,6 +7,7 @@ pub mod mongod;
 pub mod bench;
 pub mod fhir;
 pub mod http;
+pub mod issuer;
 pub mod ledger;
 pub mod programs;
 pub mod proxy;

@@ -86,6 +86,16 @@ impl System {
         system
     }
 
+    /// As [`System::standalone`], told more.
+    pub async fn standalone_told(store: Store, more: &[&str]) -> Self {
+        let mut system = Self::prepare(store).expect("a folder");
+        let mut recipe = system.standalone_recipe();
+        recipe.arguments.extend(strings(more));
+        system.recipes.insert("standalone".to_owned(), recipe);
+        system.start("standalone").await.expect("the system starts");
+        system
+    }
+
     /// Every service as a process of its own, ready to use.
     pub async fn four_processes(layout: Layout) -> Self {
         let system = Self::four_processes_started(layout).await;

@@ -49,9 +49,9 @@ async fn the_document_says_who_may_and_what_can_go_wrong() {
             Access::Scope(scope) => vec![vec![scope.as_str()]],
             Access::AnyScope => Scope::ALL.iter().map(|scope| vec![scope.as_str()]).collect(),
         };
-        let schemes = alternatives
-            .iter()
-            .flat_map(|scopes| ["headerKey", "queryKey"].map(|scheme| json!({ scheme: scopes })));
+        let schemes = alternatives.iter().flat_map(|scopes| {
+            ["headerKey", "queryKey", "bearerToken"].map(|scheme| json!({ scheme: scopes }))
+        });
         assert_eq!(*security, schemes.collect::<Value>(), "{route:?}");
         if route.access == Access::Open {
             continue;

@@ -7,6 +7,8 @@ mod docs;
 mod failures;
 mod forwarding;
 mod harness;
+mod issuer;
+mod oidc;
 mod prefer;
 mod reload;
 mod secrecy;

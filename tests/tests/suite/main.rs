@@ -30,3 +30,4 @@ mod secrecy;
 mod security_md;
 mod signed_export;
 mod tamper;
+mod users;
