@@ -1,14 +1,16 @@
 //! Who may pass, and with what.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
+use crate::config::Clock;
 use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
-use crate::query::{PresentedKey, Query};
 use crate::identity::Identity;
+use crate::query::{PresentedKey, Query};
 use crate::routes::Route;
 use crate::subscriptions::Subscriptions;
 
@@ -18,6 +20,7 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("ocp-apim-subscription-ke
 /// Everybody whom the gateway knows.
 pub(crate) struct Identities {
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) clock: Clock,
 }
 
 /// A request that may not pass.
@@ -38,11 +41,12 @@ impl Identities {
     pub(crate) async fn admit(
         &self,
         route: &Route,
+        peer: IpAddr,
         headers: &HeaderMap,
         query: &Query<'_>,
     ) -> Result<Arc<Identity>, Denied> {
         let identity = self.identify(headers, query).await?;
-        match identity.check(route.access) {
+        match identity.admit(route.access, peer, (self.clock)()) {
             Ok(()) => Ok(identity),
             Err(refusal) => Err(Denied { refusal, identity: Some(identity) }),
         }

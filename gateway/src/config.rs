@@ -6,15 +6,20 @@ mod subscriptions;
 mod upstreams;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use runtime::secrets::{Secret, SecretError};
 
+use crate::subscriptions::SubscriptionsLocation;
+
 pub use edge::EdgeOptions;
 pub use oidc::OidcOptions;
-pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
+pub use subscriptions::{
+    AddSubscription, Done, LedgerOptions, LimitOptions, LimitSubscription, NamedSubscription,
+    PepperOptions, RotateSubscription, StoreOptions, SubscriptionOptions, SubscriptionsCommand,
+};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
 
 /// How long an upstream may take for the head of an answer, beyond a long poll's own wait, and
@@ -27,7 +32,14 @@ pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_IN_FLIGHT: usize = 1_024;
 
 /// Between two looks at files that are read again when they change.
-pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+pub const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Tells the time, by which subscriptions expire and quotas begin anew.
+pub type Clock = fn() -> DateTime<Utc>;
+
+/// The machine's clock.
+#[allow(clippy::disallowed_methods)]
+const SYSTEM_CLOCK: Clock = Utc::now;
 
 /// What the gateway needs to run.
 #[derive(Clone, Debug)]
@@ -36,9 +48,9 @@ pub struct Settings {
     pub patients: UpstreamSettings,
     /// The audit service.
     pub audit: UpstreamSettings,
-    /// The file of subscriptions.
-    pub subscriptions: PathBuf,
-    /// The secret under which that file holds digests of keys.
+    /// Where the subscriptions are.
+    pub subscriptions: SubscriptionsLocation,
+    /// The secret under which digests of keys are stored.
     pub pepper: Secret,
     /// See [`UPSTREAM_TIMEOUT`].
     pub upstream_timeout: Duration,
@@ -46,6 +58,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
+    /// The time; the machine's unless a test says otherwise.
+    pub clock: Clock,
 }
 
 impl Settings {
@@ -53,7 +67,7 @@ impl Settings {
     pub fn new(
         patients: UpstreamSettings,
         audit: UpstreamSettings,
-        subscriptions: impl Into<PathBuf>,
+        subscriptions: impl Into<SubscriptionsLocation>,
         pepper: Secret,
     ) -> Self {
         Self {
@@ -64,6 +78,7 @@ impl Settings {
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
             reload_interval: RELOAD_INTERVAL,
+            clock: SYSTEM_CLOCK,
         }
     }
 }
@@ -100,7 +115,7 @@ pub struct Cli {
 /// What the program does other than serve.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Manage the file of subscriptions
+    /// Manage subscriptions
     #[command(subcommand)]
     Subscriptions(SubscriptionsCommand),
 }
@@ -128,8 +143,9 @@ impl Options {
         let OidcOptions {} = self.oidc;
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
-        let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
+        let SubscriptionOptions { subscriptions, database_prefix, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
+        let subscriptions = subscriptions.with_prefix(&database_prefix);
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
         Ok((self.edge.listen, Settings::new(patients, audit, subscriptions, pepper)))
@@ -163,11 +179,9 @@ mod tests {
             "s.toml",
             "--pepper",
             "env:PEPPER",
+            "--unrecorded",
         ])
         .unwrap();
-        assert!(matches!(
-            cli.command,
-            Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))
-        ));
+        assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));
     }
 }

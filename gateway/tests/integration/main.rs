@@ -7,6 +7,8 @@ mod docs;
 mod failures;
 mod forwarding;
 mod harness;
+mod limits;
 mod prefer;
 mod reload;
 mod secrecy;
+mod subscriptions;
