@@ -11,8 +11,8 @@ pub enum Role {
     Gateway,
     /// `projections` and `audit`: read.
     Reader,
-    /// `operator`: appends rotations of the ledger's signing key; sees keys and checkpoints. Its
-    /// reads would not be recorded, so it reads nothing else.
+    /// `operator`: appends rotations of the ledger's signing key and changes of subscriptions; sees
+    /// keys and checkpoints. Its reads would not be recorded, so it reads nothing else.
     Operator,
     /// Any other name: reports its accesses in the older system's form, and nothing else.
     External,
@@ -50,7 +50,7 @@ impl Role {
                 record_type.kind() != Kind::Admin && !own
             }
             Self::Gateway => record_type == RecordType::AccessRefused,
-            Self::Operator => record_type == RecordType::KeyRotated,
+            Self::Operator => record_type.kind() == Kind::Admin,
             Self::Reader | Self::External => false,
         }
     }

@@ -75,6 +75,9 @@ pub struct Record {
     /// Patients that a search returned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<PatientId>,
+    /// What an operator does to a subscription; `SubscriptionChanged` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<SubscriptionChange>,
     /// W3C trace id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
@@ -123,6 +126,34 @@ impl KeyRotation {
         format!("vitalog key rotation v1\n{ledger}\n{version}\n{previous}\n{next}\n")
     }
 }
+
+/// What is done to a subscription of the gateway. Recorded before it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionChange {
+    /// What is done.
+    pub change: SubscriptionAct,
+    /// To which subscription.
+    pub name: Name,
+}
+
+closed_list!(
+    /// What an operator can do to a subscription.
+    SubscriptionAct, UnknownSubscriptionAct, "must be one of [added, rotated, suspended, resumed, removed, limited]" {
+        /// It is new.
+        Added = "added",
+        /// One of its keys is replaced.
+        Rotated = "rotated",
+        /// It is refused from here on.
+        Suspended = "suspended",
+        /// It is admitted again.
+        Resumed = "resumed",
+        /// It is gone, and so are its keys.
+        Removed = "removed",
+        /// Its scopes, rate, quotas, networks or expiry are changed.
+        Limited = "limited",
+    }
+);
 
 /// Bytes shown as lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -500,6 +531,9 @@ impl Record {
         let rotation = record_type == RecordType::KeyRotated;
         let key = if rotation { Presence::Required } else { Presence::Refused };
         key.check("key", self.key.is_some())?;
+        let change = record_type == RecordType::SubscriptionChanged;
+        let subscription = if change { Presence::Required } else { Presence::Refused };
+        subscription.check("subscription", self.subscription.is_some())?;
         if rotation != (self.stream == Some(Stream::LedgerKeys)) {
             return Err(RuleError::Stream);
         }

@@ -9,7 +9,9 @@ use crate::{
     chain::Link,
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream, TraceId},
-    record::{CommandRef, External, FormatVersion, KeyRotation, Record, RecordType},
+    record::{
+        CommandRef, External, FormatVersion, KeyRotation, Record, RecordType, SubscriptionChange,
+    },
     time::Timestamp,
 };
 
@@ -76,6 +78,9 @@ pub struct Proposal {
     /// See [`Record::key`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyRotation>,
+    /// See [`Record::subscription`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<SubscriptionChange>,
 }
 
 impl Proposal {
@@ -100,6 +105,7 @@ impl Proposal {
             data: None,
             external: None,
             key: None,
+            subscription: None,
         }
     }
 
@@ -125,6 +131,7 @@ impl Proposal {
             source,
             stream: self.stream,
             subjects: self.subjects,
+            subscription: self.subscription,
             trace: self.trace,
             record_type: self.record_type,
             v: FormatVersion,

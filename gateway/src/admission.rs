@@ -1,5 +1,6 @@
 //! Who may pass, and with what.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
@@ -7,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use runtime::problem::Outcome;
 
+use crate::config::Clock;
 use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
 use crate::identity::Identity;
 use crate::oidc::{self, Rejected, TokenFault, Tokens};
@@ -22,6 +24,7 @@ pub(crate) struct Identities {
     pub(crate) subscriptions: Arc<Subscriptions>,
     /// Users with a token of an issuer, if one is configured.
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) clock: Clock,
 }
 
 /// A request that may not pass.
@@ -42,6 +45,7 @@ impl Identities {
     pub(crate) async fn admit(
         &self,
         route: &Route,
+        peer: IpAddr,
         headers: &HeaderMap,
         query: &Query<'_>,
     ) -> Result<Arc<Identity>, Denied> {
@@ -51,7 +55,7 @@ impl Identities {
             Some((tokens, token)) => by_token(tokens, token, route, headers, query).await?,
             None => self.identify(headers, query)?,
         };
-        match identity.check(route.access) {
+        match identity.admit(route.access, peer, (self.clock)()) {
             Ok(()) => Ok(identity),
             Err(refusal) => {
                 let refusal = if has_token { refusal.of_token() } else { refusal };

@@ -6,17 +6,22 @@ mod subscriptions;
 mod upstreams;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use runtime::secrets::{Secret, SecretError};
+
+use crate::subscriptions::SubscriptionsLocation;
 
 pub use edge::EdgeOptions;
 pub use oidc::{
     FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
 };
-pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
+pub use subscriptions::{
+    AddSubscription, Done, LedgerOptions, LimitOptions, LimitSubscription, NamedSubscription,
+    PepperOptions, RotateSubscription, StoreOptions, SubscriptionOptions, SubscriptionsCommand,
+};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
 
 /// How long an upstream may take for the head of an answer, beyond a long poll's own wait, and
@@ -29,7 +34,14 @@ pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_IN_FLIGHT: usize = 1_024;
 
 /// Between two looks at files that are read again when they change.
-pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+pub const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Tells the time, by which subscriptions expire and quotas begin anew.
+pub type Clock = fn() -> DateTime<Utc>;
+
+/// The machine's clock.
+#[allow(clippy::disallowed_methods)]
+const SYSTEM_CLOCK: Clock = Utc::now;
 
 /// What the gateway needs to run.
 #[derive(Clone, Debug)]
@@ -38,9 +50,9 @@ pub struct Settings {
     pub patients: UpstreamSettings,
     /// The audit service.
     pub audit: UpstreamSettings,
-    /// The file of subscriptions.
-    pub subscriptions: PathBuf,
-    /// The secret under which that file holds digests of keys.
+    /// Where the subscriptions are.
+    pub subscriptions: SubscriptionsLocation,
+    /// The secret under which digests of keys are stored.
     pub pepper: Secret,
     /// Whose tokens are taken; none without it.
     pub oidc: Option<OidcSettings>,
@@ -50,6 +62,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
+    /// The time; the machine's unless a test says otherwise.
+    pub clock: Clock,
 }
 
 impl Settings {
@@ -57,7 +71,7 @@ impl Settings {
     pub fn new(
         patients: UpstreamSettings,
         audit: UpstreamSettings,
-        subscriptions: impl Into<PathBuf>,
+        subscriptions: impl Into<SubscriptionsLocation>,
         pepper: Secret,
     ) -> Self {
         Self {
@@ -69,6 +83,7 @@ impl Settings {
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
             reload_interval: RELOAD_INTERVAL,
+            clock: SYSTEM_CLOCK,
         }
     }
 }
@@ -105,7 +120,7 @@ pub struct Cli {
 /// What the program does other than serve.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Manage the file of subscriptions
+    /// Manage subscriptions
     #[command(subcommand)]
     Subscriptions(SubscriptionsCommand),
 }
@@ -132,8 +147,9 @@ impl Options {
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
-        let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
+        let SubscriptionOptions { subscriptions, database_prefix, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
+        let subscriptions = subscriptions.with_prefix(&database_prefix);
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
         let mut settings = Settings::new(patients, audit, subscriptions, pepper);
@@ -169,6 +185,7 @@ mod tests {
             "s.toml",
             "--pepper",
             "env:PEPPER",
+            "--unrecorded",
         ])
         .unwrap();
         assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));

@@ -1,5 +1,7 @@
 //! The one place where the gateway's refusals and failures become answers.
 
+use std::fmt;
+
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 use runtime::problem::{Outcome, Problem};
@@ -27,6 +29,22 @@ pub(crate) enum Refusal {
     NoKey,
     /// The key is not known, or there are several.
     WrongKey,
+    /// The subscription made more requests than its rate allows.
+    RateExceeded {
+        /// Until the next one is allowed, rounded up.
+        seconds: u32,
+    },
+    /// The subscription is suspended.
+    Suspended,
+    /// The subscription has expired.
+    Expired,
+    /// The subscription may not be used from where the request came.
+    Network,
+    /// The subscription has used its quota up.
+    QuotaExceeded {
+        /// Until the period ends, rounded up.
+        seconds: u32,
+    },
     /// The subscription lacks a scope.
     NoScope(Scope),
     /// The subscription has no scope at all.
@@ -100,6 +118,21 @@ impl From<Refusal> for Problem {
             Refusal::WrongKey => Self::unauthorized(
                 "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.",
             ),
+            Refusal::RateExceeded { seconds } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("Rate limit is exceeded. Try again in {seconds} seconds."),
+            )
+            .retry_after(seconds),
+            Refusal::QuotaExceeded { seconds } => Self::forbidden(format!(
+                "Out of call volume quota. Quota will be replenished in {}.",
+                Span(seconds)
+            ))
+            .retry_after(seconds),
+            Refusal::Suspended => Self::forbidden("the subscription is suspended"),
+            Refusal::Expired => Self::forbidden("the subscription has expired"),
+            Refusal::Network => {
+                Self::forbidden("the subscription may not be used from this network address")
+            }
             Refusal::NoScope(scope) => {
                 Self::forbidden(format!("the subscription does not have the scope {scope}"))
             }
@@ -142,6 +175,21 @@ fn challenge(error: &str, description: &str) -> HeaderValue {
     let text =
         format!(r#"Bearer realm="vitalog", error="{error}", error_description="{description}""#);
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(r#"Bearer realm="vitalog""#))
+}
+
+/// Seconds as API Management shows them: `03:04:05`, or `2.03:04:05` with days.
+struct Span(u32);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (minutes, seconds) = (self.0 / 60, self.0 % 60);
+        let (hours, minutes) = (minutes / 60, minutes % 60);
+        let (days, hours) = (hours / 24, hours % 24);
+        if days > 0 {
+            write!(f, "{days}.")?;
+        }
+        write!(f, "{hours:02}:{minutes:02}:{seconds:02}")
+    }
 }
 
 /// 503, with `Retry-After`.

@@ -26,6 +26,7 @@ use std::io;
 use std::sync::Arc;
 
 use runtime::health::Readiness;
+use runtime::retry;
 use runtime::secrets::SecretError;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -36,7 +37,7 @@ use crate::admission::Identities;
 use crate::config::Settings;
 use crate::oidc::Tokens;
 use crate::proxy::Gateway;
-use crate::subscriptions::{Subscriptions, SubscriptionsError};
+use crate::subscriptions::{Revision, Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
 
 /// One in so many places of those in flight is for reading the ledger, besides the others.
@@ -82,8 +83,14 @@ pub async fn run(
 ) -> Result<(), GatewayError> {
     let readiness = Readiness::default();
     let loaded = readiness.component("subscriptions");
-    let subscriptions = Arc::new(Subscriptions::load(settings.subscriptions, &settings.pepper)?);
-    loaded.ready();
+    let opened = retry::until_ready("subscriptions", &loaded, &shutdown, || async {
+        match open_subscriptions(&settings).await {
+            Err(error) if error.is_transient() => Err(error),
+            opened => Ok(opened),
+        }
+    });
+    let Some(opened) = opened.await else { return Ok(()) };
+    let (subscriptions, revision) = opened?;
 
     let client = runtime::client::internal_client();
     let patients = Arc::new(Upstream::new("patient-service", settings.patients)?);
@@ -91,7 +98,12 @@ pub async fn run(
 
     // Dropped, and with it every watcher, when serving ends.
     let mut watchers = JoinSet::new();
-    watchers.spawn(Arc::clone(&subscriptions).watch(settings.reload_interval));
+    watchers.spawn(Arc::clone(&subscriptions).watch(revision, settings.reload_interval));
+    // Not among them: it has something to write at the end.
+    let stop_counting = CancellationToken::new();
+    let _stopped_when_dropped = stop_counting.clone().drop_guard();
+    let counting = Arc::clone(&subscriptions).watch_usage(stop_counting.clone());
+    let counting = tokio::spawn(counting);
     for upstream in [&patients, &audit] {
         let component = readiness.component(upstream.name());
         watchers.spawn(Arc::clone(upstream).watch_readiness(client.clone(), component));
@@ -104,7 +116,7 @@ pub async fn run(
     }
 
     let gateway = Gateway {
-        identities: Identities { subscriptions, tokens },
+        identities: Identities { subscriptions, tokens, clock: settings.clock },
         patients,
         audit,
         client,
@@ -114,5 +126,16 @@ pub async fn run(
         shutdown: shutdown.clone(),
     };
     let app = routes::router(Arc::new(gateway), readiness);
-    runtime::serve::serve(listener, app, shutdown).await.map_err(GatewayError::Serve)
+    let served = runtime::serve::serve(listener, app, shutdown).await;
+    stop_counting.cancel();
+    // It cannot fail but by a panic, which is reported where it happens.
+    let _ = counting.await;
+    served.map_err(GatewayError::Serve)
+}
+
+async fn open_subscriptions(
+    settings: &Settings,
+) -> Result<(Arc<Subscriptions>, Revision), SubscriptionsError> {
+    let store = settings.subscriptions.open().await?;
+    Subscriptions::open(store, &settings.pepper, (settings.clock)()).await
 }

@@ -1,20 +1,16 @@
 //! The gateway's program: composition only.
 
 use anyhow::Context;
-use gateway::config::{Cli, Command};
+use gateway::config::{Cli, Command, Done};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     runtime::crypto::install_tls_provider();
     let cli: Cli = runtime::settings::parse();
-    if let Some(Command::Subscriptions(command)) = &cli.command {
-        let key = command.run()?;
-        // The one place where a key is shown, and only once: the file holds its digest alone.
-        #[allow(clippy::print_stdout)]
-        {
-            println!("{key}");
-        }
+    if let Some(Command::Subscriptions(command)) = cli.command {
+        let done = command.run().await?;
+        show(&done);
         return Ok(());
     }
     runtime::telemetry::init("gateway");
@@ -25,4 +21,15 @@ async fn main() -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "gateway is listening");
     gateway::run(listener, settings, shutdown).await?;
     Ok(())
+}
+
+/// The one place where a key is shown, and only once: the store holds its digest alone.
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+fn show(done: &Done) {
+    if !done.note.is_empty() {
+        eprintln!("{}", done.note);
+    }
+    if !done.output.is_empty() {
+        println!("{}", done.output);
+    }
 }

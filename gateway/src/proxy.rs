@@ -94,7 +94,7 @@ impl Gateway {
         let query = Query::parse(parts.uri.query(), route.long_poll());
         let identity = self
             .identities
-            .admit(route, &parts.headers, &query)
+            .admit(route, peer, &parts.headers, &query)
             .await
             .map_err(|denied| denied.refusal)?;
         check_head(route, parts)?;

@@ -192,11 +192,9 @@ impl DataDir {
             let path = self.path("keys").join(format!("{name}.key"));
             Self::make(&path, subscriptions::new_key)?;
             let key = SecretRef::File(path).load()?;
-            entries.push(Entry {
-                name: name.parse().expect("a short word is a name"),
-                scopes: scopes.to_vec(),
-                keys: vec![subscriptions::hash_key(&pepper, key.text()?)],
-            });
+            let name = name.parse().expect("a short word is a name");
+            let keys = vec![subscriptions::hash_key(&pepper, key.text()?)];
+            entries.push(Entry::new(name, scopes.to_vec(), keys));
         }
         Ok(subscriptions::write_file(&file, &entries)?)
     }

@@ -4,7 +4,7 @@ use audit_service::store::memory::MemoryLedger;
 use domain::{
     actor::ErasureReason,
     ids::{ObjectRef, TestId},
-    record::RecordType,
+    record::{RecordType, SubscriptionAct, SubscriptionChange},
     wire::Proposal,
 };
 use serde_json::{Value, json};
@@ -133,6 +133,9 @@ fn proposal(record_type: RecordType) -> Proposal {
         T::SubscriptionChanged => {
             proposal.stream = Some("gateway/subscriptions".parse().unwrap());
             proposal.version = Some(1);
+            let name = "clinic".parse().unwrap();
+            let change = SubscriptionAct::Suspended;
+            proposal.subscription = Some(SubscriptionChange { change, name });
         }
         _ => {}
     }
@@ -159,7 +162,7 @@ async fn each_caller_may_append_its_own_kinds_of_record() {
             let may = match caller {
                 "patient-service" => !own.contains(&record_type) && !admin.contains(&record_type),
                 "gateway" => record_type == T::AccessRefused,
-                "operator" => record_type == T::KeyRotated,
+                "operator" => admin.contains(&record_type),
                 _ => false,
             };
             assert_eq!(status, if may { 201 } else { 403 }, "{caller} {record_type}");

@@ -5,7 +5,10 @@ use domain::{
     chain::{ChainError, Link},
     hash::Hash,
     ids::{KeyId, Mac, Name, PatientId, Stream},
-    record::{CommandRef, KeyName, ParseError, Record, RecordType, RuleError},
+    record::{
+        CommandRef, KeyName, ParseError, Record, RecordType, RuleError, SubscriptionAct,
+        SubscriptionChange,
+    },
     sealed::{JweHeader, write_compact},
     time::Timestamp,
     wire::Proposal,
@@ -51,6 +54,16 @@ fn read(number: u128) -> Proposal {
     Proposal { stream: Some(stream), version: Some(1), ..proposal(RecordType::PatientRead) }
 }
 
+fn suspension() -> Proposal {
+    let (change, name) = (SubscriptionAct::Suspended, "clinic".parse().unwrap());
+    Proposal {
+        stream: Some(Stream::GatewaySubscriptions),
+        version: Some(1),
+        subscription: Some(SubscriptionChange { change, name }),
+        ..proposal(RecordType::SubscriptionChanged)
+    }
+}
+
 /// Lines of a chain of these proposals.
 fn chain(proposals: impl IntoIterator<Item = Proposal>) -> Vec<String> {
     let mut link = Link::genesis();
@@ -75,7 +88,8 @@ fn verify(lines: &[String]) -> Result<Link, ChainError> {
 
 #[test]
 fn the_line_is_what_rfc_8785_makes_of_it() {
-    for line in chain([registration(1), read(1), proposal(RecordType::LedgerRead)]) {
+    let proposals = [registration(1), read(1), proposal(RecordType::LedgerRead), suspension()];
+    for line in chain(proposals) {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(serde_jcs::to_string(&value).unwrap(), line);
         assert_eq!(Record::parse(&line).unwrap().to_line(), line);
@@ -87,6 +101,19 @@ fn the_hash_is_sha_256_over_a_zero_byte_and_the_line() {
     // { printf '\0'; printf %s abc; } | sha256sum
     let expected = "609f6e36d2405585188d5cfd761f407c7cc46a7d3f314c88270469dde315fcd1";
     assert_eq!(Hash::of_line("abc").to_string(), expected);
+}
+
+#[test]
+fn a_changed_subscription_has_this_line_for_ever() {
+    let line = chain([suspension()]).remove(0);
+    let zeros = "0".repeat(64);
+    let expected = format!(
+        r#"{{"actor":{{"id":"clinic","kind":"subscription","roles":["nurse"]}},"kind":"admin","ledger":"test-ledger","outcome":"success","prev":"{zeros}","purpose":"TREAT","recordedAt":"1970-01-01T00:00:01.000Z","seq":0,"source":"patient-service","stream":"gateway/subscriptions","subscription":{{"change":"suspended","name":"clinic"}},"type":"SubscriptionChanged","v":1,"version":1}}"#
+    );
+    assert_eq!(line, expected);
+    for (from, to) in [("suspended", "deleted"), ("\"name\":\"clinic\"", "\"name\":\"Jane Doe\"")] {
+        assert!(Record::parse(&line.replacen(from, to, 1)).is_err(), "{to}");
+    }
 }
 
 #[test]
@@ -137,6 +164,10 @@ fn members_must_fit_the_type() {
     check(Proposal { stream: Some(Stream::LedgerKeys), ..good.clone() }, &RuleError::Stream);
     let subjects = vec![PatientId::new(Uuid::nil())];
     check(Proposal { subjects, ..good.clone() }, &RuleError::Unexpected("subjects"));
+    check(Proposal { subscription: None, ..suspension() }, &RuleError::Missing("subscription"));
+    check(Proposal { stream: Some(Stream::LedgerKeys), ..suspension() }, &RuleError::Stream);
+    let subscription = suspension().subscription;
+    check(Proposal { subscription, ..read(1) }, &RuleError::Unexpected("subscription"));
     let data = good.data.clone();
     check(Proposal { data, ..read(1) }, &RuleError::Unexpected("data"));
     check(Proposal { schema: Some(1), ..read(1) }, &RuleError::Unexpected("schema"));

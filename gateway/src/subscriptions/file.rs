@@ -1,187 +1,195 @@
-//! The file of subscriptions.
+//! Subscriptions in a TOML file, which may be edited by hand: what a command does not change
+//! stays as it is, comments included.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use domain::ids::Name;
 use runtime::files;
-use runtime::secrets::{SecretError, write_secret_file};
-use serde::{Deserialize, Serialize};
+use runtime::secrets::write_secret_file;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 
-use super::{Digest, Scope};
+use super::store::{Replaced, Revision, Snapshot, SubscriptionStore};
+use super::usage::Counted;
+use super::{Entry, SubscriptionsError, entry};
 
 /// The largest file that is read, in bytes: some ten thousand subscriptions.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Keys of one subscription: the primary and the secondary, so that one can be rotated while the
-/// other is in use.
-const MAX_KEYS: usize = 2;
+/// How long a command waits for others that change the file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// One subscription as the file has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Entry {
-    /// Stands in records as the actor's id; no two subscriptions share one.
-    pub name: Name,
-    /// What it may do; with none only `/echo/resource`.
-    pub scopes: Vec<Scope>,
-    /// One or two digests from [`hash_key`](super::hash_key), the primary key's first.
-    pub keys: Vec<String>,
-}
+/// Between two tries to get the lock; it is held for about one write.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-#[derive(Default, Serialize, Deserialize)]
+/// The name of the array.
+const SUBSCRIPTION: &str = "subscription";
+
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     #[serde(default, rename = "subscription")]
     subscriptions: Vec<Entry>,
 }
 
-#[derive(Serialize)]
-struct DocumentRef<'a> {
-    #[serde(rename = "subscription")]
-    subscriptions: &'a [Entry],
+/// A file of subscriptions; `<file>.usage` beside it has the counts of the one gateway that
+/// uses it.
+#[derive(Clone, Debug)]
+pub(crate) struct FileStore {
+    path: PathBuf,
+    /// Read at first use.
+    usage: Arc<Mutex<Option<Counts>>>,
 }
 
-/// What is wrong with the file of subscriptions. Never repeats what it holds but names.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscriptionsError {
-    /// The pepper could not be loaded.
-    #[error("the pepper cannot be loaded")]
-    Pepper(#[source] SecretError),
-    /// The pepper is too short to resist guessing.
-    #[error("the pepper is shorter than {min} bytes: make a longer one", min = super::MIN_PEPPER_BYTES)]
-    PepperTooShort,
-    /// The file could not be read.
-    #[error("{} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The file could not be written.
-    #[error("{} cannot be written", path.display())]
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The file is larger than any real one.
-    #[error("{} is larger than {MAX_FILE_BYTES} bytes: it should hold subscriptions", .0.display())]
-    TooLarge(PathBuf),
-    /// The file is not TOML, or not of this form. The parser's message is left out: it repeats
-    /// values, and someone may have written a key where its digest belongs.
-    #[error(
-        "{} is not a list of [[subscription]] with name, scopes and keys (line {line})",
-        path.display()
-    )]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where, from 1; 0 when the parser does not say.
-        line: usize,
-    },
-    /// Two subscriptions have one name.
-    #[error("there are two subscriptions named {name}: records could not tell them apart")]
-    DuplicateName {
-        /// The name.
-        name: Name,
-    },
-    /// A subscription has no key, or too many.
-    #[error("subscription {name} must have one or two keys")]
-    KeyCount {
-        /// The subscription.
-        name: Name,
-    },
-    /// A key is not a digest.
-    #[error("a key of subscription {name} is not 64 lower-case hex digits of an HMAC-SHA256")]
-    NotADigest {
-        /// The subscription.
-        name: Name,
-    },
-    /// One key belongs to two subscriptions, or stands twice.
-    #[error("{first} and {second} have the same key: give each its own")]
-    SharedKey {
-        /// The subscription that comes first.
-        first: Name,
-        /// The one that comes later.
-        second: Name,
-    },
-    /// The actor header for the subscription could not be made.
-    #[error("subscription {name} has no form as a header")]
-    Unencodable {
-        /// The subscription.
-        name: Name,
-    },
-}
+/// Counts by name and period.
+type Counts = BTreeMap<String, u64>;
 
-impl Entry {
-    /// The digests as bytes.
-    pub(super) fn digests(&self) -> Result<Vec<Digest>, SubscriptionsError> {
-        let name = || self.name.clone();
-        if !(1..=MAX_KEYS).contains(&self.keys.len()) {
-            return Err(SubscriptionsError::KeyCount { name: name() });
-        }
-        let digest = |text: &String| {
-            let mut digest = Digest::default();
-            let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
-            match hex::decode_to_slice(text, &mut digest) {
-                Ok(()) if lower => Ok(digest),
-                _ => Err(SubscriptionsError::NotADigest { name: name() }),
-            }
-        };
-        self.keys.iter().map(digest).collect()
+impl FileStore {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, usage: Arc::default() }
     }
-}
 
-impl Serialize for Scope {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Scope {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// By what a changed file is told from the one that was read. A file that is replaced, as
-/// [`append`] does, has another inode even within one tick of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
-}
-
-impl Signature {
-    pub(super) fn of(path: &Path) -> Result<Self, SubscriptionsError> {
-        let metadata = std::fs::metadata(path)
-            .map_err(|source| SubscriptionsError::Unreadable { path: path.to_owned(), source })?;
-        Ok(Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            inode: metadata.ino(),
+    /// Runs what blocks where it may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, SubscriptionsError> + Send + 'static,
+    ) -> Result<T, SubscriptionsError> {
+        let store = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        done.unwrap_or_else(|error| {
+            let (path, source) = (self.path.clone(), io::Error::other(error));
+            Err(SubscriptionsError::Unreadable { path, source })
         })
     }
+
+    fn usage_path(&self) -> PathBuf {
+        with_suffix(&self.path, ".usage")
+    }
+
+    fn read_counts(&self) -> Result<Counts, SubscriptionsError> {
+        let path = self.usage_path();
+        let text = match read_text(&path) {
+            Err(error) if error.is_missing() => return Ok(Counts::new()),
+            text => text?,
+        };
+        // Counts that cannot be read must not keep everybody out.
+        Ok(serde_json::from_str(&text).unwrap_or_else(|_| {
+            tracing::error!(path = %path.display(), "counts of usage cannot be read, they begin anew");
+            Counts::new()
+        }))
+    }
+
+    fn with_counts<T>(
+        &self,
+        work: impl FnOnce(&mut Counts) -> Result<T, SubscriptionsError>,
+    ) -> Result<T, SubscriptionsError> {
+        let mut kept = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = match kept.take() {
+            Some(counts) => counts,
+            None => self.read_counts()?,
+        };
+        let done = work(&mut counts);
+        *kept = Some(counts);
+        done
+    }
+
+    fn write_counts(&self, counts: &Counts) -> Result<(), SubscriptionsError> {
+        let path = self.usage_path();
+        let written = serde_json::to_vec(counts)
+            .map_err(io::Error::other)
+            .and_then(|text| files::replace(&path, &text));
+        written.map_err(|source| SubscriptionsError::Unwritable { path, source })
+    }
 }
 
-/// Reads and checks the whole file.
-pub(super) fn read(path: &Path) -> Result<Vec<Entry>, SubscriptionsError> {
-    parse(path, &read_text(path)?)
+#[async_trait]
+impl SubscriptionStore for FileStore {
+    async fn load(&self, known: Option<&Revision>) -> Result<Option<Snapshot>, SubscriptionsError> {
+        let known = known.cloned();
+        self.blocking(move |store| {
+            let text = read_text(&store.path)?;
+            let revision = revision(&text);
+            if known.as_ref() == Some(&revision) {
+                return Ok(None);
+            }
+            Ok(Some(Snapshot { revision, entries: parse(&store.path, &text)? }))
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        before: &Snapshot,
+        entries: &[Entry],
+    ) -> Result<Replaced, SubscriptionsError> {
+        let (before, entries) = (before.clone(), entries.to_vec());
+        self.blocking(move |store| replace_entries(&store.path, &before, &entries)).await
+    }
+
+    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
+        let added = added.to_vec();
+        self.blocking(move |store| {
+            store.with_counts(|counts| {
+                let mut new = counts.clone();
+                forget_past_periods(&mut new, &added);
+                let mut totals = Vec::with_capacity(added.len());
+                for (counted, requests) in &added {
+                    let total = new.entry(counted.to_string()).or_default();
+                    *total = total.saturating_add(*requests);
+                    totals.push(*total);
+                }
+                store.write_counts(&new)?;
+                *counts = new;
+                Ok(totals)
+            })
+        })
+        .await
+    }
+
+    async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {
+        let wanted = wanted.to_vec();
+        self.blocking(move |store| {
+            store.with_counts(|counts| {
+                let stored = |counted: &Counted| counts.get(&counted.to_string()).copied();
+                Ok(wanted.iter().map(|counted| stored(counted).unwrap_or(0)).collect())
+            })
+        })
+        .await
+    }
+}
+
+/// Removes counts of periods that are older than those that are counted now.
+fn forget_past_periods(counts: &mut Counts, added: &[(Counted, u64)]) {
+    let periods: BTreeSet<String> =
+        added.iter().map(|(counted, _)| counted.period.to_string()).collect();
+    counts.retain(|key, _| {
+        let (_, period) = key.rsplit_once('/').unwrap_or_default();
+        // Days and months have texts of different lengths, and grow as time does.
+        !periods.iter().any(|now| now.len() == period.len() && period < now.as_str())
+    });
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+fn revision(text: &str) -> Revision {
+    Revision(hex::encode(Sha256::digest(text)))
 }
 
 fn read_text(path: &Path) -> Result<String, SubscriptionsError> {
     let unreadable = |source| SubscriptionsError::Unreadable { path: path.to_owned(), source };
     let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = File::open(path).map_err(unreadable)?;
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(SubscriptionsError::TooLarge(path.to_owned()));
@@ -190,143 +198,160 @@ fn read_text(path: &Path) -> Result<String, SubscriptionsError> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, SubscriptionsError> {
-    let document: Document = toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start));
-        let line = before.map_or(0, |before| before.matches('\n').count() + 1);
-        SubscriptionsError::Malformed { path: path.to_owned(), line }
-    })?;
-    check(&document.subscriptions)?;
+    let document: Document = toml_edit::de::from_str(text)
+        .map_err(|error| malformed(path, text, error.span().map(|span| span.start)))?;
+    entry::check(&document.subscriptions)?;
     Ok(document.subscriptions)
 }
 
-fn check(entries: &[Entry]) -> Result<(), SubscriptionsError> {
-    let mut names = HashSet::new();
-    let mut owners = HashMap::new();
-    for entry in entries {
-        if !names.insert(&entry.name) {
-            return Err(SubscriptionsError::DuplicateName { name: entry.name.clone() });
-        }
-        for digest in entry.digests()? {
-            if let Some(first) = owners.insert(digest, &entry.name) {
-                return Err(SubscriptionsError::SharedKey {
-                    first: first.clone(),
-                    second: entry.name.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
+fn malformed(path: &Path, text: &str, at: Option<usize>) -> SubscriptionsError {
+    let before = at.and_then(|at| text.get(..at));
+    let line = before.map_or(0, |before| before.matches('\n').count() + 1);
+    SubscriptionsError::Malformed { path: path.to_owned(), line }
 }
 
 /// Writes a file with these subscriptions in place of what was there, atomically, durably, and
 /// readable by its owner alone.
 pub fn write_file(path: &Path, entries: &[Entry]) -> Result<(), SubscriptionsError> {
-    check(entries)?;
-    replace(path, &render(path, entries)?)
+    entry::check(entries)?;
+    let _lock = lock(path)?;
+    replace_text(path, &render(path, entries)?)
 }
 
-/// Adds one subscription at the end of a file, which keeps everything else as it is, comments
-/// included. Makes the file if there is none.
-pub fn append(path: &Path, entry: &Entry) -> Result<(), SubscriptionsError> {
-    let mut text = match read_text(path) {
-        Err(SubscriptionsError::Unreadable { source, .. })
-            if source.kind() == io::ErrorKind::NotFound =>
-        {
-            String::new()
-        }
-        text => text?,
+fn replace_entries(
+    path: &Path,
+    before: &Snapshot,
+    entries: &[Entry],
+) -> Result<Replaced, SubscriptionsError> {
+    entry::check(entries)?;
+    let _lock = lock(path)?;
+    let (text, now) = match read_text(path) {
+        Err(error) if error.is_missing() => (String::new(), Revision::default()),
+        text => text.map(|text| (text.clone(), revision(&text)))?,
     };
-    if !text.is_empty() {
-        // A blank line between entries, and a newline where the last line has none.
-        text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
+    if now != before.revision {
+        return Ok(Replaced::Outdated);
     }
-    text.push_str(&render(path, std::slice::from_ref(entry))?);
+    let text = edit(path, text, &before.entries, entries)?;
     parse(path, &text)?;
-    replace(path, &text)
+    replace_text(path, &text)?;
+    Ok(Replaced::Done)
+}
+
+/// The text with `after` in place of `before`, and all else as it is.
+fn edit(
+    path: &Path,
+    mut text: String,
+    before: &[Entry],
+    after: &[Entry],
+) -> Result<String, SubscriptionsError> {
+    let find = |name: &Name| after.iter().find(|entry| entry.name == *name);
+    if before.iter().any(|old| find(&old.name) != Some(old)) {
+        let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+            malformed(path, &text, error.span().map(|span| span.start))
+        })?;
+        // A list of inline tables has no place for comments, so nothing is lost with its form.
+        let tables = document.remove(SUBSCRIPTION).unwrap_or_default().into_array_of_tables();
+        let mut tables = tables.map_err(|_| malformed(path, &text, None))?;
+        // From the end, so that the places before one that is removed stay.
+        for (place, old) in before.iter().enumerate().rev() {
+            match find(&old.name) {
+                None => {
+                    tables.remove(place);
+                }
+                Some(new) if new == old => {}
+                Some(new) => {
+                    let table =
+                        tables.get_mut(place).ok_or_else(|| malformed(path, &text, None))?;
+                    update(table, &to_table(path, old)?, to_table(path, new)?);
+                }
+            }
+        }
+        document.insert(SUBSCRIPTION, Item::ArrayOfTables(tables));
+        text = document.to_string();
+    }
+    let known = |entry: &&Entry| before.iter().any(|old| old.name == entry.name);
+    let added: Vec<Entry> = after.iter().filter(|entry| !known(entry)).cloned().collect();
+    if !added.is_empty() {
+        if !text.is_empty() {
+            // A blank line between entries, and a newline where the last line has none.
+            text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
+        }
+        text.push_str(&render(path, &added)?);
+    }
+    Ok(text)
+}
+
+/// Changes what differs between `old` and `new`.
+fn update(table: &mut Table, old: &Table, new: Table) {
+    for (key, _) in old {
+        if !new.contains_key(key) {
+            table.remove(key);
+        }
+    }
+    for (key, item) in new {
+        if old.get(&key).map(Item::to_string) != Some(item.to_string()) {
+            table[&key] = item;
+        }
+    }
 }
 
 fn render(path: &Path, entries: &[Entry]) -> Result<String, SubscriptionsError> {
-    toml::to_string(&DocumentRef { subscriptions: entries }).map_err(|error| {
-        let source = io::Error::other(error);
-        SubscriptionsError::Unwritable { path: path.to_owned(), source }
-    })
+    let mut tables = ArrayOfTables::new();
+    for entry in entries {
+        tables.push(to_table(path, entry)?);
+    }
+    let mut document = DocumentMut::new();
+    document.insert(SUBSCRIPTION, Item::ArrayOfTables(tables));
+    Ok(document.to_string())
 }
 
-/// A reader sees the old file or the new one, never a part.
-fn replace(path: &Path, text: &str) -> Result<(), SubscriptionsError> {
+fn to_table(path: &Path, entry: &Entry) -> Result<Table, SubscriptionsError> {
+    let document = toml_edit::ser::to_document(entry).map_err(|error| {
+        let source = io::Error::other(error);
+        SubscriptionsError::Unwritable { path: path.to_owned(), source }
+    })?;
+    Ok(document.as_table().clone())
+}
+
+/// Keeps other processes from replacing the file until it is dropped. The lock is on a file beside
+/// it, because the file itself is another one after each change.
+fn lock(path: &Path) -> Result<File, SubscriptionsError> {
+    let lock = with_suffix(path, ".lock");
+    let unwritable = |source| SubscriptionsError::Unwritable { path: lock.clone(), source };
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).open(&lock).map_err(unwritable)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(SubscriptionsError::Locked(path.to_owned()));
+            }
+            Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+        }
+    }
+}
+
+/// A reader sees the old file or the new one, never a part. Under the lock.
+fn replace_text(path: &Path, text: &str) -> Result<(), SubscriptionsError> {
     let new = files::beside(path);
-    write_secret_file(&new, text)
-        .map_err(|source| SubscriptionsError::Unwritable { path: new.clone(), source })?;
+    let unwritable =
+        |path: &Path, source| SubscriptionsError::Unwritable { path: path.to_owned(), source };
+    // What a process that was killed left there.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(unwritable(&new, error));
+        }
+        _ => {}
+    }
+    write_secret_file(&new, text).map_err(|source| unwritable(&new, source))?;
     let renamed = std::fs::rename(&new, path).and_then(|()| files::sync_folder_of(path));
-    renamed.map_err(|source| SubscriptionsError::Unwritable { path: path.to_owned(), source })
+    renamed.map_err(|source| unwritable(path, source))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use runtime::secrets::Secret;
-
-    use super::super::{hash_key, new_key};
-    use super::*;
-
-    fn pepper() -> Secret {
-        Secret::new("0123456789abcdef")
-    }
-
-    fn entry(name: &str) -> Entry {
-        Entry {
-            name: name.parse().unwrap(),
-            scopes: vec![Scope::PatientRead],
-            keys: vec![hash_key(&pepper(), &new_key())],
-        }
-    }
-
-    #[test]
-    fn adding_keeps_what_is_there() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("subscriptions.toml");
-        append(&path, &entry("one")).unwrap();
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("# the laboratory's");
-        std::fs::write(&path, &text).unwrap();
-        append(&path, &entry("two")).unwrap();
-        let names: Vec<_> = read(&path).unwrap().iter().map(|e| e.name.to_string()).collect();
-        assert_eq!(names, ["one", "two"]);
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with(&text));
-        assert!(matches!(
-            append(&path, &entry("one")),
-            Err(SubscriptionsError::DuplicateName { .. })
-        ));
-        let mode = std::fs::metadata(&path).unwrap().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[track_caller]
-    fn refused(text: &str, expected: &str) {
-        let error = parse(Path::new("s.toml"), text).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-        assert!(!error.contains("canary"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_file_is_refused_without_repeating_what_it_holds() {
-        let digest = hash_key(&pepper(), "canary");
-        let other = hash_key(&pepper(), "other");
-        refused("name = \"canary\"", "line 1");
-        refused("[[subscription]]\nname = \"a\"\nscopes = [\"canary:read\"]\nkeys = []", "line 3");
-        refused("[[subscription]]\nname = \"a b canary\"\nscopes = []\nkeys = []", "line 2");
-        refused("[[subscription]]\nname = \"a\"\nscopes = []\nkeys = []", "one or two keys");
-        refused(
-            "[[subscription]]\nname = \"a\"\nscopes = []\nkeys = [\"canary\"]",
-            "a key of subscription a is not",
-        );
-        let upper = digest.to_uppercase();
-        refused(
-            &format!("[[subscription]]\nname = \"a\"\nscopes = []\nkeys = [\"{upper}\"]"),
-            "lower-case",
-        );
-        let a = format!("[[subscription]]\nname = \"a\"\nscopes = []\nkeys = [\"{digest}\"]\n");
-        refused(&format!("{a}{}", a.replace(&digest, &other)), "two subscriptions named a");
-        refused(&format!("{a}{}", a.replace("\"a\"", "\"b\"")), "a and b have the same key");
-    }
-}
+mod tests;

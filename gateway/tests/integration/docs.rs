@@ -56,10 +56,7 @@ async fn the_document_says_who_may_and_what_can_go_wrong() {
         if route.access == Access::Open {
             continue;
         }
-        let mut expected = vec!["401", "503"];
-        if route.access != Access::AnyKey {
-            expected.push("403");
-        }
+        let mut expected = vec!["401", "403", "429", "503"];
         if route.has_body() {
             expected.extend(["400", "413", "415"]);
             assert_eq!(operation["requestBody"]["required"], true, "{route:?}");

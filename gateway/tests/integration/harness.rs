@@ -12,6 +12,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use gateway::GatewayError;
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
 use http::{HeaderMap, Method, StatusCode};
@@ -20,6 +21,7 @@ use runtime::secrets::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Every key has this word in it, and nothing else has: where it shows, a key shows.
@@ -43,7 +45,7 @@ pub(crate) fn pepper() -> Secret {
 
 pub(crate) fn entry(name: &str, scopes: &[Scope], keys: &[&str]) -> Entry {
     let keys = keys.iter().map(|key| hash_key(&pepper(), key)).collect();
-    Entry { name: name.parse().unwrap(), scopes: scopes.to_vec(), keys }
+    Entry::new(name.parse().unwrap(), scopes.to_vec(), keys)
 }
 
 pub(crate) fn subscriptions() -> Vec<Entry> {
@@ -141,6 +143,7 @@ pub(crate) struct Door {
     pub(crate) audit: Upstream,
     pub(crate) directory: TempDir,
     pub(crate) shutdown: CancellationToken,
+    serving: Option<JoinHandle<Result<(), GatewayError>>>,
     client: reqwest::Client,
 }
 
@@ -157,11 +160,39 @@ impl Door {
 
     /// A gateway before this patient service, with settings as `change` makes them.
     pub(crate) async fn before(patients: Upstream, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::serving(patients, &subscriptions(), change).await
+    }
+
+    /// As [`Door::before`], with these subscriptions.
+    pub(crate) async fn serving(
+        patients: Upstream,
+        entries: &[Entry],
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        Self::listening("127.0.0.1:0", patients, entries, change).await
+    }
+
+    /// As [`Door::serving`], on this address.
+    pub(crate) async fn listening(
+        address: &str,
+        patients: Upstream,
+        entries: &[Entry],
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        write_file(&directory.path().join("subscriptions.toml"), entries).unwrap();
+        Self::start(address, patients, directory, change).await
+    }
+
+    async fn start(
+        address: &str,
+        patients: Upstream,
+        directory: TempDir,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         capture_logs();
         let audit = Upstream::start().await;
-        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("subscriptions.toml");
-        write_file(&path, &subscriptions()).unwrap();
         let upstream = |upstream: &Upstream, key: &str| UpstreamSettings {
             url: upstream.url(),
             key: ServiceKey::Fixed(Secret::new(key)),
@@ -174,15 +205,45 @@ impl Door {
         );
         settings.reload_interval = Duration::from_millis(20);
         change(&mut settings);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
+        let mut address = listener.local_addr().unwrap();
+        if address.ip().is_unspecified() {
+            address.set_ip([127, 0, 0, 1].into());
+        }
         let shutdown = CancellationToken::new();
-        tokio::spawn(gateway::run(listener, settings, shutdown.clone()));
+        let serving = Some(tokio::spawn(gateway::run(listener, settings, shutdown.clone())));
         let client = internal_client();
-        let door = Self { address, patients, audit, directory, shutdown, client };
+        let door = Self { address, patients, audit, directory, shutdown, serving, client };
         // What it answers, it answers with its settings read.
         assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
         door
+    }
+
+    /// Stops it, and waits until it has.
+    pub(crate) async fn stop(&mut self) {
+        self.shutdown.cancel();
+        self.serving.take().unwrap().await.unwrap().unwrap();
+    }
+
+    /// Another gateway on the files of this one.
+    pub(crate) async fn again(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        Self::start("127.0.0.1:0", Upstream::start().await, directory, change).await
+    }
+
+    /// The status that a key gets where every known key is enough.
+    pub(crate) async fn status(&self, key: &str) -> u16 {
+        got(self.request(Method::GET, "/echo/resource").header(KEY_HEADER, key)).await.status
+    }
+
+    /// Waits until a key gets this status.
+    pub(crate) async fn until(&self, key: &str, expected: u16) {
+        let changed = async {
+            while self.status(key).await != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap();
     }
 
     pub(crate) fn subscriptions_path(&self) -> PathBuf {

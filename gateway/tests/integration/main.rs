@@ -9,6 +9,8 @@ mod forwarding;
 mod harness;
 mod issuer;
 mod oidc;
+mod limits;
 mod prefer;
 mod reload;
 mod secrecy;
+mod subscriptions;

@@ -3,44 +3,33 @@
 use std::time::Duration;
 
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
-use gateway::subscriptions::{Scope, append, write_file};
+use gateway::subscriptions::{Scope, write_file};
 use http::Method;
 use runtime::secrets::{Secret, SecretRef};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{CLINIC, Door, KEY_HEADER, Upstream, entry, got, logs, pepper, subscriptions};
+use crate::harness::{CLINIC, Door, Upstream, entry, got, logs, pepper, subscriptions};
 
 /// Longer than anything here takes; reached only when a promise is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const NEW: &str = "canary-new";
 
-async fn status(door: &Door, key: &str) -> u16 {
-    got(door.request(Method::GET, "/echo/resource").header(KEY_HEADER, key)).await.status
-}
-
-async fn until(door: &Door, key: &str, expected: u16) {
-    let changed = async {
-        while status(door, key).await != expected {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, changed).await.unwrap();
-}
-
 #[tokio::test]
 async fn subscriptions_come_and_go_without_a_restart() {
     let door = Door::open().await;
     let path = door.subscriptions_path();
-    assert_eq!((status(&door, NEW).await, status(&door, CLINIC).await), (401, 200));
-    append(&path, &entry("new", &[Scope::AuditRead], &[NEW])).unwrap();
-    until(&door, NEW, 200).await;
-    assert_eq!(status(&door, CLINIC).await, 200);
+    assert_eq!((door.status(NEW).await, door.status(CLINIC).await), (401, 200));
+    let mut entries = subscriptions();
+    entries.push(entry("new", &[Scope::AuditRead], &[NEW]));
+    write_file(&path, &entries).unwrap();
+    door.until(NEW, 200).await;
+    assert_eq!(door.status(CLINIC).await, 200);
     write_file(&path, &[entry("new", &[], &[NEW])]).unwrap();
-    until(&door, CLINIC, 401).await;
-    assert_eq!(status(&door, NEW).await, 200);
+    door.until(CLINIC, 401).await;
+    assert_eq!(door.status(NEW).await, 200);
 }
 
 #[tokio::test]
@@ -55,16 +44,16 @@ async fn a_bad_file_leaves_the_last_good_one_in_force() {
         }
     };
     timeout(PATIENCE, logged).await.unwrap();
-    assert_eq!(status(&door, CLINIC).await, 200);
+    assert_eq!(door.status(CLINIC).await, 200);
 
     let mut entries = subscriptions();
     entries.push(entry("new", &[], &[NEW]));
     write_file(&path, &entries).unwrap();
-    until(&door, NEW, 200).await;
+    door.until(NEW, 200).await;
 
     std::fs::remove_file(&path).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(status(&door, CLINIC).await, 200);
+    assert_eq!(door.status(CLINIC).await, 200);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use domain::{
     hash::Hash,
     ids::{KeyId, Mac, Name, PatientId, Stream},
     merkle::Frontier,
-    record::{CommandRef, KeyName, Record, RecordType},
+    record::{CommandRef, KeyName, Record, RecordType, SubscriptionAct, SubscriptionChange},
     sealed::{JweHeader, write_compact},
     time::Timestamp,
     wire::Proposal,
@@ -150,6 +150,10 @@ pub(crate) fn proposal(seq: u64) -> Proposal {
         4 => Proposal {
             stream: Some(Stream::GatewaySubscriptions),
             version: Some(seq / 8 + 1),
+            subscription: Some(SubscriptionChange {
+                change: SubscriptionAct::Limited,
+                name: "clinic".parse().unwrap(),
+            }),
             ..plain(RecordType::SubscriptionChanged)
         },
         _ => plain(RecordType::LedgerRead),

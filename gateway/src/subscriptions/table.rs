@@ -1,0 +1,218 @@
+//! The subscriptions as requests need them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use domain::actor::{Actor, ActorKind};
+use domain::ids::Name;
+use runtime::secrets::Secret;
+use subtle::ConstantTimeEq;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::keys::{Digest, KeyHasher};
+use super::store::{Revision, Snapshot, SubscriptionStore};
+use super::usage::{Counted, Period};
+use super::{Entry, Meter, SubscriptionsError};
+use crate::identity::{Identity, Rules};
+
+/// The longest presented key that is looked up, in bytes; real ones have 32.
+const MAX_KEY_BYTES: usize = 256;
+
+/// Between two exchanges of counts with the store.
+const USAGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Of a digest, what finds an entry; the whole of it is then compared in constant time.
+type Prefix = [u8; 16];
+
+#[derive(Default)]
+struct Table {
+    keys: HashMap<Prefix, (Digest, Arc<Identity>)>,
+    meters: HashMap<Name, Meter>,
+}
+
+impl Table {
+    fn new(entries: Vec<Entry>, before: &Self) -> Result<Self, SubscriptionsError> {
+        let mut table = Self::default();
+        for entry in entries {
+            let actor =
+                Actor { id: entry.name.clone(), kind: ActorKind::Subscription, roles: Vec::new() };
+            let meter = Meter::new(&entry, before.meters.get(&entry.name));
+            let digests = entry.digests()?;
+            let Entry { name, scopes, suspended, expires, networks, .. } = entry;
+            let rules = Rules { suspended, expires, networks, meter: meter.clone() };
+            let identity = Identity::new(&actor, scopes)
+                .ok_or_else(|| SubscriptionsError::Unencodable { name: name.clone() })?
+                .with_rules(rules);
+            let identity = Arc::new(identity);
+            table.keys.extend(
+                digests.into_iter().map(|key| (prefix(&key), (key, Arc::clone(&identity)))),
+            );
+            table.meters.insert(name, meter);
+        }
+        Ok(table)
+    }
+}
+
+fn prefix(digest: &Digest) -> Prefix {
+    std::array::from_fn(|place| digest[place])
+}
+
+/// The subscriptions of a store, as they were when they were last good.
+pub(crate) struct Subscriptions {
+    store: Arc<dyn SubscriptionStore>,
+    hasher: KeyHasher,
+    table: ArcSwap<Table>,
+}
+
+impl Subscriptions {
+    /// Reads the store.
+    pub(crate) async fn open(
+        store: Arc<dyn SubscriptionStore>,
+        pepper: &Secret,
+        now: DateTime<Utc>,
+    ) -> Result<(Arc<Self>, Revision), SubscriptionsError> {
+        let hasher = KeyHasher::new(pepper)?;
+        let Snapshot { revision, entries } = store.load(None).await?.unwrap_or_default();
+        let table = Table::new(entries, &Table::default())?;
+        let table = ArcSwap::from_pointee(table);
+        let subscriptions = Self { store, hasher, table };
+        subscriptions.resume_usage(now).await?;
+        Ok((Arc::new(subscriptions), revision))
+    }
+
+    /// The subscription that has this key.
+    ///
+    /// Finding a digest by half of it tells a caller nothing: who cannot compute digests without
+    /// the pepper cannot choose how much of one matches.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<Arc<Identity>> {
+        if key.len() > MAX_KEY_BYTES {
+            return None;
+        }
+        let presented = self.hasher.digest(key);
+        let table = self.table.load();
+        let (stored, identity) = table.keys.get(&prefix(&presented))?;
+        bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(identity))
+    }
+
+    /// Reads the store again whenever it changes; a bad one leaves the last good one in force.
+    pub(crate) async fn watch(self: Arc<Self>, mut seen: Revision, interval: Duration) {
+        let mut logged = String::new();
+        loop {
+            tokio::time::sleep(interval).await;
+            let read = match self.store.load(Some(&seen)).await {
+                Ok(None) => continue,
+                Ok(Some(Snapshot { revision, entries })) => {
+                    Table::new(entries, &self.table.load()).map(|table| (revision, table))
+                }
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok((revision, table)) => {
+                    tracing::info!(keys = table.keys.len(), "subscriptions read again");
+                    self.table.store(Arc::new(table));
+                    seen = revision;
+                    logged.clear();
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != logged {
+                        tracing::error!(
+                            error,
+                            "subscriptions not read again, the last good ones stay"
+                        );
+                        logged = error;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Exchanges counts with the store, again and again, and once more when it is told to stop:
+    /// only a crash loses what was counted since the last time.
+    pub(crate) async fn watch_usage(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            // Never in the middle of an exchange, whose outcome would be lost.
+            let _ = timeout(USAGE_INTERVAL, stop.cancelled()).await;
+            self.store_usage().await;
+        }
+    }
+
+    /// Tells the store what was counted since the last time, and learns what others counted.
+    async fn store_usage(&self) {
+        let table = self.table.load_full();
+        let mut added = Vec::new();
+        for (name, meter) in &table.meters {
+            for (period, requests) in meter.usage.take() {
+                added.push((Counted { name: name.clone(), period }, requests));
+            }
+        }
+        if added.is_empty() {
+            return;
+        }
+        let totals = match self.store.add_usage(&added).await {
+            Ok(totals) => totals.into_iter().map(Some).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "usage not stored, it is counted here until it is");
+                vec![None; added.len()]
+            }
+        };
+        for ((counted, _), total) in added.iter().zip(totals) {
+            if let Some(meter) = table.meters.get(&counted.name) {
+                meter.usage.settle(counted.period, total);
+            }
+        }
+    }
+
+    async fn resume_usage(&self, now: DateTime<Utc>) -> Result<(), SubscriptionsError> {
+        let table = self.table.load_full();
+        let metered = table.meters.iter().filter(|(_, meter)| meter.has_quota());
+        let wanted: Vec<Counted> = metered
+            .flat_map(|(name, _)| {
+                Period::of(now).map(|period| Counted { name: name.clone(), period })
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        for (counted, stored) in wanted.iter().zip(self.store.usage(&wanted).await?) {
+            if let Some(meter) = table.meters.get(&counted.name) {
+                meter.usage.resume(counted.period, stored);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{FileStore, Scope, hash_key, write_file};
+    use super::*;
+    use crate::routes::Access;
+
+    #[tokio::test]
+    async fn both_keys_of_a_subscription_open_it_and_no_other_does() {
+        let pepper = Secret::new("0123456789abcdef");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("subscriptions.toml");
+        let keys = ["one", "two"].map(|key| hash_key(&pepper, key)).to_vec();
+        let entry = Entry::new("clinic".parse().unwrap(), vec![Scope::PatientRead], keys);
+        write_file(&path, &[entry]).unwrap();
+        let store = Arc::new(FileStore::new(path));
+        let (subscriptions, _) =
+            Subscriptions::open(store, &pepper, DateTime::UNIX_EPOCH).await.unwrap();
+        for key in ["one", "two"] {
+            let found = subscriptions.find(key.as_bytes()).unwrap();
+            assert!(found.check(Access::Scope(Scope::PatientRead)).is_ok());
+            assert!(found.check(Access::Scope(Scope::PatientWrite)).is_err());
+            assert_eq!(found.actor(), r#"{"id":"clinic","kind":"subscription"}"#);
+        }
+        assert!(subscriptions.find(b"three").is_none());
+        assert!(subscriptions.find(b"").is_none());
+        assert!(subscriptions.find(hash_key(&pepper, "one").as_bytes()).is_none());
+    }
+}
