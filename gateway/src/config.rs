@@ -1,11 +1,13 @@
 //! Settings, from flags and environment variables.
 
 mod edge;
+mod metrics;
 mod oidc;
 mod subscriptions;
 mod upstreams;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::secrets::{Secret, SecretError};
 
 pub use edge::EdgeOptions;
+pub use metrics::MetricsOptions;
 pub use oidc::OidcOptions;
 pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
@@ -25,6 +28,10 @@ pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests in flight at once. Each may hold a body of 1 MiB, and beyond some hundred of them more
 /// only add to the time that each takes.
 pub const MAX_IN_FLIGHT: usize = 1_024;
+
+/// Refusals of one caller that are recorded in a second. Whoever is refused more often is refused in
+/// a loop, which the ledger then shows as well as with every turn of it.
+pub const DENIALS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// Between two looks at files that are read again when they change.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +51,8 @@ pub struct Settings {
     pub upstream_timeout: Duration,
     /// See [`MAX_IN_FLIGHT`].
     pub max_in_flight: usize,
+    /// See [`DENIALS_PER_SECOND`].
+    pub denials_per_second: NonZeroU32,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
 }
@@ -63,6 +72,7 @@ impl Settings {
             pepper,
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
+            denials_per_second: DENIALS_PER_SECOND,
             reload_interval: RELOAD_INTERVAL,
         }
     }
@@ -120,9 +130,17 @@ pub struct Options {
     /// Who may come in with a token.
     #[command(flatten)]
     oidc: OidcOptions,
+    /// What is told to operators.
+    #[command(flatten)]
+    metrics: MetricsOptions,
 }
 
 impl Options {
+    /// The address of the listener of `/metrics`.
+    pub fn metrics_listen(&self) -> Option<SocketAddr> {
+        self.metrics.metrics_listen
+    }
+
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         let OidcOptions {} = self.oidc;
@@ -165,9 +183,6 @@ mod tests {
             "env:PEPPER",
         ])
         .unwrap();
-        assert!(matches!(
-            cli.command,
-            Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))
-        ));
+        assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));
     }
 }

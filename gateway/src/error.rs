@@ -40,6 +40,23 @@ pub(crate) enum Refusal {
     Upstream(Option<Outcome>),
 }
 
+impl Refusal {
+    /// The reason as metrics name it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::NoKey => "no_key",
+            Self::WrongKey => "wrong_key",
+            Self::NoScope(_) | Self::NoScopes => "scope",
+            Self::MediaType => "media_type",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Busy(_) => "busy",
+            Self::Stopping => "stopping",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {

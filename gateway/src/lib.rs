@@ -13,9 +13,12 @@ pub mod subscriptions;
 
 mod admission;
 mod body;
+mod denials;
 mod docs;
 mod error;
 mod identity;
+mod metrics;
+mod occasional;
 mod prefer;
 mod proxy;
 mod query;
@@ -33,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Identities;
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::subscriptions::{Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
@@ -66,15 +70,31 @@ pub enum GatewayError {
     Serve(#[source] io::Error),
 }
 
-/// Serves the public API on `listener` until `shutdown`, then drains.
+/// Where the gateway listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The public API.
+    pub public: TcpListener,
+    /// `GET /metrics`, without a key: for an address that only operators reach.
+    pub metrics: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(public: TcpListener) -> Self {
+        Self { public, metrics: None }
+    }
+}
+
+/// Serves the public API until `shutdown`, then drains.
 ///
 /// Subscriptions and service keys are read before the first connection is accepted; an upstream
 /// that is away only makes the gateway not ready.
 pub async fn run(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
+    let Listeners { public, metrics: metrics_listener } = listeners.into();
     let readiness = Readiness::default();
     let loaded = readiness.component("subscriptions");
     let subscriptions = Arc::new(Subscriptions::load(settings.subscriptions, &settings.pepper)?);
@@ -93,7 +113,17 @@ pub async fn run(
         watchers.spawn(Arc::clone(upstream).watch_key(settings.reload_interval));
     }
 
+    let metrics = Arc::new(Metrics::new());
+    let (denials, recorder) =
+        denials::channel(Arc::clone(&audit), settings.denials_per_second, Arc::clone(&metrics));
+    let served = CancellationToken::new();
+    let recording = tokio::spawn(recorder.run(served.clone()));
+    // Also where this future is dropped.
+    let served = served.drop_guard();
+
     let gateway = Gateway {
+        denials,
+        metrics,
         identities: Identities { subscriptions },
         patients,
         audit,
@@ -103,6 +133,18 @@ pub async fn run(
         upstream_timeout: settings.upstream_timeout,
         shutdown: shutdown.clone(),
     };
-    let app = routes::router(Arc::new(gateway), readiness);
-    runtime::serve::serve(listener, app, shutdown).await.map_err(GatewayError::Serve)
+    let gateway = Arc::new(gateway);
+    if let Some(listener) = metrics_listener {
+        let app = metrics::routes(Arc::clone(&gateway));
+        watchers.spawn(async move {
+            // It cannot fail after it has begun, and ends with the watchers: scrapes may see a drain.
+            let _ = runtime::serve::serve(listener, app, CancellationToken::new()).await;
+        });
+    }
+    let app = routes::router(gateway, readiness);
+    let result = runtime::serve::serve(public, app, shutdown).await.map_err(GatewayError::Serve);
+    drop(served);
+    // It cannot fail: nobody aborts it, and it has a bound of its own.
+    let _ = recording.await;
+    result
 }

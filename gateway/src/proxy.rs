@@ -20,10 +20,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Identities, check_head};
+use crate::admission::{Denied, Identities, check_head};
 use crate::body::{self, Answer};
+use crate::denials::Denials;
 use crate::error::Refusal;
 use crate::identity::Identity;
+use crate::metrics::Metrics;
 use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
 use crate::routes::{Route, Target};
@@ -69,6 +71,26 @@ pub(crate) struct Gateway {
     pub(crate) ledger_in_flight: Arc<Semaphore>,
     pub(crate) upstream_timeout: Duration,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) denials: Denials,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Why a request has no answer of an upstream.
+enum Unanswered {
+    Refused(Refusal),
+    Problem(Problem),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Problem> for Unanswered {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
 }
 
 impl Gateway {
@@ -77,7 +99,14 @@ impl Gateway {
         let (parts, mut body) = request.into_parts();
         match self.pass(route, peer, &parts, &mut body).await {
             Ok(response) => response,
-            Err(problem) => {
+            Err(unanswered) => {
+                let problem = match unanswered {
+                    Unanswered::Problem(problem) => problem,
+                    Unanswered::Refused(refusal) => {
+                        self.metrics.refused(refusal);
+                        refusal.into()
+                    }
+                };
                 body::discard(&mut body).await;
                 problem.into_response()
             }
@@ -90,13 +119,13 @@ impl Gateway {
         peer: IpAddr,
         parts: &Parts,
         body: &mut Body,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, Unanswered> {
         let query = Query::parse(parts.uri.query(), route.long_poll());
         let identity = self
             .identities
             .admit(route, &parts.headers, &query)
             .await
-            .map_err(|denied| denied.refusal)?;
+            .map_err(|denied| self.denied(route, peer, parts, denied))?;
         check_head(route, parts)?;
         let (upstream, template, places) = match route.target {
             Target::Patients => (&*self.patients, route.path, &self.in_flight),
@@ -122,6 +151,16 @@ impl Gateway {
         let mut response = self.respond(route, &parts.method, answer, in_flight);
         prefer::add_proof(&parts.headers, response.headers_mut());
         Ok(response)
+    }
+
+    /// What anybody known may not do is recorded; who is not known only shows in the metrics.
+    fn denied(&self, route: &Route, peer: IpAddr, parts: &Parts, denied: Denied) -> Refusal {
+        if let Some(identity) = &denied.identity
+            && Problem::from(denied.refusal).status() == StatusCode::FORBIDDEN
+        {
+            self.denials.note(route, parts, peer, identity);
+        }
+        denied.refusal
     }
 
     async fn send(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use http::header::{
@@ -19,6 +19,7 @@ use runtime::trace_context::trace_middleware;
 use tower::ServiceExt;
 
 use crate::docs;
+use crate::metrics::count_request;
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
 
@@ -200,12 +201,14 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness) -> Router {
             Target::Health => app,
         };
     }
+    let metrics = Arc::clone(&gateway.metrics);
     let app = app
         .with_state(gateway)
         .merge(health::routes(readiness))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
-        .layer(from_fn(trace_middleware));
+        .layer(from_fn(trace_middleware))
+        .layer(from_fn_with_state(metrics, count_request));
     // Outside of routing, because the path decides about the route.
     let app = app.map_request(without_trailing_slash).map_response(secured);
     Router::new().fallback_service(app)

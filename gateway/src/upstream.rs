@@ -1,7 +1,7 @@
 //! A service behind the gateway: where it is, its key, and whether it answers.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, StatusCode};
@@ -11,6 +11,7 @@ use runtime::secrets::Secret;
 
 use crate::GatewayError;
 use crate::config::{ServiceKey, UpstreamSettings};
+use crate::occasional::Occasional;
 
 /// Between two looks at whether an upstream is still ready.
 const READINESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,9 +23,6 @@ const UNREADY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an upstream may take to say whether it is ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two lines in the log about failures: an outage fails thousands of requests a second.
-const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
-
 /// One service.
 pub(crate) struct Upstream {
     name: &'static str,
@@ -32,14 +30,7 @@ pub(crate) struct Upstream {
     base: String,
     source: ServiceKey,
     key: ArcSwap<HeaderValue>,
-    failures: Mutex<Failures>,
-}
-
-/// Failures that the log does not have yet.
-#[derive(Default)]
-struct Failures {
-    count: u64,
-    logged: Option<Instant>,
+    failures: Occasional,
 }
 
 impl Upstream {
@@ -67,12 +58,17 @@ impl Upstream {
             base,
             source: settings.key,
             key: ArcSwap::from_pointee(key),
-            failures: Mutex::default(),
+            failures: Occasional::default(),
         })
     }
 
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Its address, without a trailing slash.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The gateway's key at this service.
@@ -94,14 +90,9 @@ impl Upstream {
 
     /// Notes that the service did not answer as it should.
     pub(crate) fn failed(&self, reason: &'static str) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.count += 1;
-        if failures.logged.is_some_and(|logged| logged.elapsed() < FAILURE_LOG_INTERVAL) {
-            return;
+        if let Some(count) = self.failures.count() {
+            tracing::error!(upstream = self.name, reason, count, "upstream failed, answered 503");
         }
-        let count = std::mem::take(&mut failures.count);
-        failures.logged = Some(Instant::now());
-        tracing::error!(upstream = self.name, reason, count, "upstream failed, answered 503");
     }
 
     /// Keeps `component` as the service's own `/readyz` says.

@@ -12,10 +12,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::harness::{COMPLIANCE, Door, Got, KEY_HEADER, Upstream, endless_body, got, problem};
-
-/// Longer than anything here takes; reached only when a promise is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::harness::{
+    COMPLIANCE, Door, Got, KEY_HEADER, PATIENCE, Upstream, endless_body, got, problem,
+};
 
 /// An answer of 503 that says when to try again, and what became of a command.
 #[track_caller]

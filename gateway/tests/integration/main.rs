@@ -3,10 +3,12 @@
 
 mod access;
 mod bodies;
+mod denials;
 mod docs;
 mod failures;
 mod forwarding;
 mod harness;
+mod metrics;
 mod prefer;
 mod reload;
 mod secrecy;
