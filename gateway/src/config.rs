@@ -18,20 +18,10 @@ pub use edge::EdgeOptions;
 pub use metrics::MetricsOptions;
 pub use oidc::OidcOptions;
 pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
-pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
-
-/// How long an upstream may take for the head of an answer, beyond a long poll's own wait, and
-/// between two parts of its body. Longer than the services' own deadline for an append (8 s), so
-/// that their answer, which knows more about the outcome, comes first.
-pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Requests in flight at once. Each may hold a body of 1 MiB, and beyond some hundred of them more
-/// only add to the time that each takes.
-pub const MAX_IN_FLIGHT: usize = 1_024;
-
-/// Refusals of one caller that are recorded in a second. Whoever is refused more often is refused in
-/// a loop, which the ledger then shows as well as with every turn of it.
-pub const DENIALS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+pub use upstreams::{
+    ANSWER_TIMEOUT, BREAKER_FAILURES, DENIALS_PER_SECOND, Places, ServiceKey, UPSTREAM_TIMEOUT,
+    UpstreamOptions, UpstreamSettings,
+};
 
 /// Between two looks at files that are read again when they change.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,8 +39,12 @@ pub struct Settings {
     pub pepper: Secret,
     /// See [`UPSTREAM_TIMEOUT`].
     pub upstream_timeout: Duration,
-    /// See [`MAX_IN_FLIGHT`].
-    pub max_in_flight: usize,
+    /// See [`ANSWER_TIMEOUT`].
+    pub answer_timeout: Duration,
+    /// See [`BREAKER_FAILURES`].
+    pub breaker_failures: NonZeroU32,
+    /// Requests under way at once, by kind.
+    pub places: Places,
     /// See [`DENIALS_PER_SECOND`].
     pub denials_per_second: NonZeroU32,
     /// See [`RELOAD_INTERVAL`].
@@ -71,7 +65,9 @@ impl Settings {
             subscriptions: subscriptions.into(),
             pepper,
             upstream_timeout: UPSTREAM_TIMEOUT,
-            max_in_flight: MAX_IN_FLIGHT,
+            answer_timeout: ANSWER_TIMEOUT,
+            breaker_failures: BREAKER_FAILURES,
+            places: Places::default(),
             denials_per_second: DENIALS_PER_SECOND,
             reload_interval: RELOAD_INTERVAL,
         }
@@ -144,13 +140,16 @@ impl Options {
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         let OidcOptions {} = self.oidc;
+        let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
         let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
-        Ok((self.edge.listen, Settings::new(patients, audit, subscriptions, pepper)))
+        let mut settings = Settings::new(patients, audit, subscriptions, pepper);
+        bounds.apply(&mut settings);
+        Ok((self.edge.listen, settings))
     }
 }
 

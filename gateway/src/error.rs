@@ -3,6 +3,7 @@
 use http::StatusCode;
 use runtime::problem::{Outcome, Problem};
 
+use crate::bulkheads::Compartment;
 use crate::subscriptions::Scope;
 
 /// The longest path and query, in bytes: ids and a cursor are far shorter.
@@ -32,8 +33,8 @@ pub(crate) enum Refusal {
     UriTooLong,
     /// The headers are over [`MAX_HEADER_BYTES`].
     HeadersTooLarge,
-    /// Too many requests are in flight; for a command, nothing was stored.
-    Busy(Option<Outcome>),
+    /// Too many requests of this kind are under way; for a command, nothing was stored.
+    Busy(Compartment, Option<Outcome>),
     /// The gateway stops and lets go of a request that only waits.
     Stopping,
     /// An upstream did not answer, or not as it should; for a command, with what became of it.
@@ -50,7 +51,10 @@ impl Refusal {
             Self::MediaType => "media_type",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
-            Self::Busy(_) => "busy",
+            Self::Busy(Compartment::Commands, _) => "busy_commands",
+            Self::Busy(Compartment::Reads, _) => "busy_reads",
+            Self::Busy(Compartment::Searches, _) => "busy_searches",
+            Self::Busy(Compartment::Ledger, _) => "busy_ledger",
             Self::Stopping => "stopping",
             Self::Upstream(_) => "upstream",
         }
@@ -84,9 +88,13 @@ impl From<Refusal> for Problem {
                     "the headers are over the limit of {MAX_HEADER_BYTES} bytes and {MAX_HEADERS} lines"
                 ),
             ),
-            Refusal::Busy(outcome) => {
-                unavailable("too many requests at once, try again later", outcome)
-            }
+            Refusal::Busy(_, outcome) => unavailable(
+                match outcome {
+                    None => "too many requests at once, try again later",
+                    Some(_) => "too many requests at once; nothing was stored, try again later",
+                },
+                outcome,
+            ),
             Refusal::Stopping => unavailable("this gateway is stopping, try again", None),
             Refusal::Upstream(outcome) => unavailable(
                 match outcome {

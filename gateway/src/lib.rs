@@ -13,9 +13,12 @@ pub mod subscriptions;
 
 mod admission;
 mod body;
+mod breaker;
+pub mod bulkheads;
 mod denials;
 mod docs;
 mod error;
+mod exchange;
 mod identity;
 mod metrics;
 mod occasional;
@@ -30,19 +33,16 @@ use std::sync::Arc;
 use runtime::health::Readiness;
 use runtime::secrets::SecretError;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Identities;
+use crate::bulkheads::Bulkheads;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
 use crate::subscriptions::{Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
-
-/// One in so many places of those in flight is for reading the ledger, besides the others.
-const LEDGER_SHARE: usize = 8;
 
 /// Why the gateway cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +101,12 @@ pub async fn run(
     loaded.ready();
 
     let client = runtime::client::internal_client();
-    let patients = Arc::new(Upstream::new("patient-service", settings.patients)?);
-    let audit = Arc::new(Upstream::new("audit-service", settings.audit)?);
+    let metrics = Arc::new(Metrics::new());
+    let upstream = |name, at| {
+        Upstream::new(name, at, settings.breaker_failures, Arc::clone(&metrics)).map(Arc::new)
+    };
+    let patients = upstream("patient-service", settings.patients)?;
+    let audit = upstream("audit-service", settings.audit)?;
 
     // Dropped, and with it every watcher, when serving ends.
     let mut watchers = JoinSet::new();
@@ -113,7 +117,6 @@ pub async fn run(
         watchers.spawn(Arc::clone(upstream).watch_key(settings.reload_interval));
     }
 
-    let metrics = Arc::new(Metrics::new());
     let (denials, recorder) =
         denials::channel(Arc::clone(&audit), settings.denials_per_second, Arc::clone(&metrics));
     let served = CancellationToken::new();
@@ -128,9 +131,9 @@ pub async fn run(
         patients,
         audit,
         client,
-        in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
-        ledger_in_flight: Arc::new(Semaphore::new(settings.max_in_flight / LEDGER_SHARE)),
+        bulkheads: Bulkheads::new(settings.places),
         upstream_timeout: settings.upstream_timeout,
+        answer_timeout: settings.answer_timeout,
         shutdown: shutdown.clone(),
     };
     let gateway = Arc::new(gateway);

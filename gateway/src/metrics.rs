@@ -18,6 +18,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::bulkheads::Compartment;
 use crate::error::Refusal;
 use crate::proxy::Gateway;
 use crate::routes::ROUTES;
@@ -33,6 +34,10 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Counters<3>,
     refusals: Counters<1>,
+    in_flight: Family<Labels<1>, Gauge>,
+    breaker_open: Family<Labels<1>, Gauge>,
+    upstream_failures: Counters<2>,
+    retries: Counters<1>,
     refusal_records: Counters<1>,
     /// Refusals that wait to be recorded.
     pub(crate) refusals_waiting: Gauge,
@@ -60,6 +65,14 @@ impl Metrics {
                 .add("requests", "Requests answered, by method, route and class of status"),
             refusals: registering
                 .add("refusals", "Requests that the gateway refused itself, by reason"),
+            in_flight: registering.add("in_flight", "Requests under way, by compartment"),
+            breaker_open: registering.add(
+                "breaker_open",
+                "1 where an upstream is not reached and nothing is sent to it",
+            ),
+            upstream_failures: registering
+                .add("upstream_failures", "Requests that an upstream did not answer, by reason"),
+            retries: registering.add("retries", "Requests sent to an upstream a second time"),
             refusal_records: registering.add(
                 "refusal_records",
                 "Refusals of known callers, by what became of their record",
@@ -73,6 +86,30 @@ impl Metrics {
     /// The gateway answered something else than what an upstream said.
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals.get_or_create(&[("reason", refusal.reason())]).inc();
+    }
+
+    /// An upstream did not answer a request, or not as it should.
+    pub(crate) fn upstream_failed(&self, upstream: &'static str, reason: &'static str) {
+        let labels = [("upstream", upstream), ("reason", reason)];
+        self.upstream_failures.get_or_create(&labels).inc();
+    }
+
+    /// A request is sent to an upstream a second time.
+    pub(crate) fn retried(&self, upstream: &'static str) {
+        self.retries.get_or_create(&[("upstream", upstream)]).inc();
+    }
+
+    /// Takes a look at what is not counted but is so.
+    fn look(&self, gateway: &Gateway) {
+        for compartment in Compartment::ALL {
+            let taken = gateway.bulkheads.taken(compartment);
+            let gauge = self.in_flight.get_or_create(&[("places", compartment.as_str())]);
+            gauge.set(i64::try_from(taken).unwrap_or(i64::MAX));
+        }
+        for upstream in [&gateway.patients, &gateway.audit] {
+            let gauge = self.breaker_open.get_or_create(&[("upstream", upstream.name())]);
+            gauge.set(upstream.breaker().is_open().into());
+        }
     }
 
     /// Something became of the record of a refusal.
@@ -112,6 +149,7 @@ pub(crate) fn routes(gateway: Arc<Gateway>) -> Router {
 }
 
 async fn show(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
+    gateway.metrics.look(&gateway);
     match gateway.metrics.text() {
         Ok(text) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text)),
         Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR),

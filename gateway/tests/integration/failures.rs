@@ -101,33 +101,6 @@ async fn an_answer_that_stops_in_the_middle_is_cut_off() {
 }
 
 #[tokio::test]
-async fn requests_over_the_bound_are_refused_at_once() {
-    let (reached, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (enter, leave) = (Arc::clone(&reached), Arc::clone(&release));
-    let held = any(async move || {
-        enter.add_permits(1);
-        leave.acquire().await.unwrap().forget();
-        "finished"
-    });
-    let patients = Upstream::serving(Router::new().fallback(held), Arc::default()).await;
-    let door = Door::before(patients, |settings| settings.max_in_flight = 2).await;
-    let first = tokio::spawn(got(door.clinic(Method::GET, "/patient/1")));
-    let second = tokio::spawn(got(door.clinic(Method::GET, "/patient/1")));
-    reached.acquire_many(2).await.unwrap().forget();
-
-    unavailable(&got(door.clinic(Method::GET, "/patient/1")).await, None);
-    let write = got(door.clinic(Method::POST, "/patient").body("{}")).await;
-    unavailable(&write, Some("nothingStored"));
-    // What is answered here needs no place.
-    assert_eq!(got(door.clinic(Method::GET, "/echo/resource")).await.status, 200);
-
-    release.add_permits(3);
-    assert_eq!(first.await.unwrap().status, 200);
-    assert_eq!(second.await.unwrap().status, 200);
-    assert_eq!(got(door.clinic(Method::GET, "/patient/1")).await.status, 200);
-}
-
-#[tokio::test]
 async fn a_long_poll_may_take_its_wait_longer_and_ends_when_the_gateway_stops() {
     let reached = Arc::new(Semaphore::new(0));
     let enter = Arc::clone(&reached);

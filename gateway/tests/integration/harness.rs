@@ -134,7 +134,11 @@ impl Upstream {
 
     /// Serves nothing but this.
     pub(crate) async fn replacing(app: Router) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), app)
+    }
+
+    /// Serves nothing but this, here.
+    pub(crate) fn on(listener: TcpListener, app: Router) -> Self {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(runtime::serve::serve(listener, app, stop.clone()));

@@ -3,6 +3,8 @@
 
 mod access;
 mod bodies;
+mod breaker;
+mod bulkheads;
 mod denials;
 mod docs;
 mod failures;
@@ -11,4 +13,5 @@ mod harness;
 mod metrics;
 mod prefer;
 mod reload;
+mod retries;
 mod secrecy;
