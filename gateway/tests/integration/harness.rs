@@ -280,9 +280,8 @@ impl Door {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(PATIENCE, reached).await.is_err() {
-            panic!("{name} is not {expected}: {}", self.metrics().await.text);
-        }
+        let reached = timeout(PATIENCE, reached).await.is_ok();
+        assert!(reached, "{name} is not {expected}: {}", self.metrics().await.text);
     }
 
     /// A request without a key.
