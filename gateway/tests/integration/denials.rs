@@ -1,18 +1,23 @@
 //! Refusals of known callers reach the ledger, and no answer waits for it.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::routing::any;
+use axum::routing::{any, post};
+use axum::{Json, Router};
 use domain::actor::{ActorKind, Outcome, Purpose};
 use domain::record::RecordType;
-use domain::wire::Proposal;
+use domain::wire::{AppendRequest, AppendResponse, Proposal};
 use http::Method;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{BARE, COMPLIANCE, Door, KEY_HEADER, PATIENCE, READER, Upstream, got};
+use crate::harness::{
+    BARE, COMPLIANCE, Door, KEY_HEADER, PATIENCE, READER, Upstream, appended, got,
+};
 
 const ID: &str = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -154,13 +159,26 @@ async fn with_a_ledger_that_is_away_or_hangs_the_answer_comes_at_once() {
 
 #[tokio::test]
 async fn what_waits_at_shutdown_is_recorded_before_the_gateway_ends() {
-    let door = Door::open().await;
-    for _ in 0..5 {
+    const REFUSED: usize = 5;
+    let (stopping, records) = (CancellationToken::new(), Arc::<AtomicUsize>::default());
+    let (told, counted) = (stopping.clone(), Arc::clone(&records));
+    // A ledger that takes nothing before the gateway stops.
+    let append = async move |Json(request): Json<AppendRequest>| {
+        told.cancelled().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        counted.fetch_add(request.items.len(), Ordering::SeqCst);
+        Json(AppendResponse { results: request.items.iter().map(appended).collect() })
+    };
+    let ledger = Upstream::replacing(Router::new().route("/records/batch", post(append))).await;
+    let door =
+        Door::before(Upstream::start().await, |settings| settings.audit.url = ledger.url()).await;
+    for _ in 0..REFUSED {
         let request = door.request(Method::DELETE, "/patient/1").header(KEY_HEADER, READER);
         got(request).await.problem(403);
     }
+    stopping.cancel();
     door.close().await;
-    assert_eq!(door.audit.recorded().len(), 5);
+    assert_eq!(records.load(Ordering::SeqCst), REFUSED);
 }
 
 #[tokio::test]
