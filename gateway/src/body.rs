@@ -64,25 +64,35 @@ pub(crate) async fn discard(body: &mut Body) {
 #[error("the service stopped in the middle of its answer")]
 struct Stalled;
 
+/// How long an upstream is waited for within the body of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Between two parts.
+    pub(crate) silence: Duration,
+    /// All waits together, so that one that trickles comes to an end.
+    pub(crate) total: Duration,
+}
+
 /// The body of an upstream's answer on its way to the client. It counts as in flight until its end,
-/// and breaks off when the upstream is silent for too long; how slowly the client reads is another
+/// and breaks off when the upstream lets wait for too long; how slowly the client reads is another
 /// matter, so time only runs while the upstream is waited for.
 pub(crate) struct Answer {
     body: reqwest::Body,
-    patience: Duration,
+    /// What is left of it.
+    patience: Patience,
     /// Made at the first wait: most answers are there at once.
     silence: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    waiting_since: Option<Instant>,
     _in_flight: OwnedSemaphorePermit,
 }
 
 impl Answer {
     pub(crate) fn new(
         body: reqwest::Body,
-        patience: Duration,
+        patience: Patience,
         in_flight: OwnedSemaphorePermit,
     ) -> Self {
-        Self { body, patience, silence: None, waiting: false, _in_flight: in_flight }
+        Self { body, patience, silence: None, waiting_since: None, _in_flight: in_flight }
     }
 }
 
@@ -96,13 +106,17 @@ impl HttpBody for Answer {
     ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.waiting = false;
+            if let Some(since) = this.waiting_since.take() {
+                this.patience.total = this.patience.total.saturating_sub(since.elapsed());
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        let patience = this.patience;
+        let patience = this.patience.silence.min(this.patience.total);
         let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
-        if !std::mem::replace(&mut this.waiting, true) {
-            silence.as_mut().reset(Instant::now() + patience);
+        if this.waiting_since.is_none() {
+            let now = Instant::now();
+            this.waiting_since = Some(now);
+            silence.as_mut().reset(now + patience);
         }
         silence.as_mut().poll(context).map(|()| Some(Err(Stalled.into())))
     }

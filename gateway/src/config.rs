@@ -1,11 +1,13 @@
 //! Settings, from flags and environment variables.
 
 mod edge;
+mod metrics;
 mod oidc;
 mod subscriptions;
 mod upstreams;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +17,7 @@ use runtime::secrets::{Secret, SecretError};
 use crate::subscriptions::SubscriptionsLocation;
 
 pub use edge::EdgeOptions;
+pub use metrics::MetricsOptions;
 pub use oidc::{
     FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
 };
@@ -22,16 +25,10 @@ pub use subscriptions::{
     AddSubscription, Done, LedgerOptions, LimitOptions, LimitSubscription, NamedSubscription,
     PepperOptions, RotateSubscription, StoreOptions, SubscriptionOptions, SubscriptionsCommand,
 };
-pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
-
-/// How long an upstream may take for the head of an answer, beyond a long poll's own wait, and
-/// between two parts of its body. Longer than the services' own deadline for an append (8 s), so
-/// that their answer, which knows more about the outcome, comes first.
-pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Requests in flight at once. Each may hold a body of 1 MiB, and beyond some hundred of them more
-/// only add to the time that each takes.
-pub const MAX_IN_FLIGHT: usize = 1_024;
+pub use upstreams::{
+    ANSWER_TIMEOUT, BREAKER_FAILURES, DENIALS_PER_SECOND, Places, ServiceKey, UPSTREAM_TIMEOUT,
+    UpstreamOptions, UpstreamSettings,
+};
 
 /// Between two looks at files that are read again when they change.
 pub const RELOAD_INTERVAL: Duration = Duration::from_millis(500);
@@ -58,8 +55,14 @@ pub struct Settings {
     pub oidc: Option<OidcSettings>,
     /// See [`UPSTREAM_TIMEOUT`].
     pub upstream_timeout: Duration,
-    /// See [`MAX_IN_FLIGHT`].
-    pub max_in_flight: usize,
+    /// See [`ANSWER_TIMEOUT`].
+    pub answer_timeout: Duration,
+    /// See [`BREAKER_FAILURES`].
+    pub breaker_failures: NonZeroU32,
+    /// Requests under way at once, by kind.
+    pub places: Places,
+    /// See [`DENIALS_PER_SECOND`].
+    pub denials_per_second: NonZeroU32,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
     /// The time; the machine's unless a test says otherwise.
@@ -81,7 +84,10 @@ impl Settings {
             pepper,
             oidc: None,
             upstream_timeout: UPSTREAM_TIMEOUT,
-            max_in_flight: MAX_IN_FLIGHT,
+            answer_timeout: ANSWER_TIMEOUT,
+            breaker_failures: BREAKER_FAILURES,
+            places: Places::default(),
+            denials_per_second: DENIALS_PER_SECOND,
             reload_interval: RELOAD_INTERVAL,
             clock: SYSTEM_CLOCK,
         }
@@ -140,11 +146,20 @@ pub struct Options {
     /// Who may come in with a token.
     #[command(flatten)]
     oidc: OidcOptions,
+    /// What is told to operators.
+    #[command(flatten)]
+    metrics: MetricsOptions,
 }
 
 impl Options {
+    /// The address of the listener of `/metrics`.
+    pub fn metrics_listen(&self) -> Option<SocketAddr> {
+        self.metrics.metrics_listen
+    }
+
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
+        let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
         let SubscriptionOptions { subscriptions, database_prefix, pepper } = self.subscriptions;
@@ -154,6 +169,7 @@ impl Options {
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
         let mut settings = Settings::new(patients, audit, subscriptions, pepper);
         settings.oidc = self.oidc.settings();
+        bounds.apply(&mut settings);
         Ok((self.edge.listen, settings))
     }
 }

@@ -6,6 +6,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 use runtime::problem::{Outcome, Problem};
 
+use crate::bulkheads::Compartment;
 use crate::oidc::TokenFault;
 use crate::subscriptions::Scope;
 
@@ -65,8 +66,8 @@ pub(crate) enum Refusal {
     UriTooLong,
     /// The headers are over [`MAX_HEADER_BYTES`].
     HeadersTooLarge,
-    /// Too many requests are in flight; for a command, nothing was stored.
-    Busy(Option<Outcome>),
+    /// Too many requests of this kind are under way; for a command, nothing was stored.
+    Busy(Compartment, Option<Outcome>),
     /// The gateway stops and lets go of a request that only waits.
     Stopping,
     /// An upstream did not answer, or not as it should; for a command, with what became of it.
@@ -80,6 +81,32 @@ impl Refusal {
             Self::NoScope(scope) => Self::TokenScope(Some(scope)),
             Self::NoScopes => Self::TokenScope(None),
             other => other,
+        }
+    }
+
+    /// The reason as metrics name it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::NoKey | Self::NoCredential => "no_key",
+            Self::WrongKey => "wrong_key",
+            Self::TwoCredentials => "two_credentials",
+            Self::Token(_) => "token",
+            Self::NoTokenKeys(_) => "no_token_keys",
+            Self::RateExceeded { .. } => "rate",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+            Self::Network => "network",
+            Self::QuotaExceeded { .. } => "quota",
+            Self::NoScope(_) | Self::NoScopes | Self::TokenScope(_) => "scope",
+            Self::MediaType => "media_type",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Busy(Compartment::Commands, _) => "busy_commands",
+            Self::Busy(Compartment::Reads, _) => "busy_reads",
+            Self::Busy(Compartment::Searches, _) => "busy_searches",
+            Self::Busy(Compartment::Ledger, _) => "busy_ledger",
+            Self::Stopping => "stopping",
+            Self::Upstream(_) => "upstream",
         }
     }
 }
@@ -150,9 +177,13 @@ impl From<Refusal> for Problem {
                     "the headers are over the limit of {MAX_HEADER_BYTES} bytes and {MAX_HEADERS} lines"
                 ),
             ),
-            Refusal::Busy(outcome) => {
-                unavailable("too many requests at once, try again later", outcome)
-            }
+            Refusal::Busy(_, outcome) => unavailable(
+                match outcome {
+                    None => "too many requests at once, try again later",
+                    Some(_) => "too many requests at once; nothing was stored, try again later",
+                },
+                outcome,
+            ),
             Refusal::Stopping => unavailable("this gateway is stopping, try again", None),
             Refusal::Upstream(outcome) => unavailable(
                 match outcome {

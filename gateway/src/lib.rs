@@ -13,9 +13,15 @@ pub mod subscriptions;
 
 mod admission;
 mod body;
+mod breaker;
+pub mod bulkheads;
+mod denials;
 mod docs;
 mod error;
+mod exchange;
 mod identity;
+mod metrics;
+mod occasional;
 mod oidc;
 mod prefer;
 mod proxy;
@@ -29,19 +35,17 @@ use runtime::health::Readiness;
 use runtime::retry;
 use runtime::secrets::SecretError;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Identities;
+use crate::bulkheads::Bulkheads;
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::oidc::Tokens;
 use crate::proxy::Gateway;
 use crate::subscriptions::{Revision, Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
-
-/// One in so many places of those in flight is for reading the ledger, besides the others.
-const LEDGER_SHARE: usize = 8;
 
 /// Why the gateway cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +76,31 @@ pub enum GatewayError {
     Serve(#[source] io::Error),
 }
 
-/// Serves the public API on `listener` until `shutdown`, then drains.
+/// Where the gateway listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The public API.
+    pub public: TcpListener,
+    /// `GET /metrics`, without a key: for an address that only operators reach.
+    pub metrics: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(public: TcpListener) -> Self {
+        Self { public, metrics: None }
+    }
+}
+
+/// Serves the public API until `shutdown`, then drains.
 ///
 /// Subscriptions and service keys are read before the first connection is accepted; an upstream
 /// that is away only makes the gateway not ready.
 pub async fn run(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
+    let Listeners { public, metrics: metrics_listener } = listeners.into();
     let readiness = Readiness::default();
     let loaded = readiness.component("subscriptions");
     let opened = retry::until_ready("subscriptions", &loaded, &shutdown, || async {
@@ -93,8 +113,12 @@ pub async fn run(
     let (subscriptions, revision) = opened?;
 
     let client = runtime::client::internal_client();
-    let patients = Arc::new(Upstream::new("patient-service", settings.patients)?);
-    let audit = Arc::new(Upstream::new("audit-service", settings.audit)?);
+    let metrics = Arc::new(Metrics::new());
+    let upstream = |name, at| {
+        Upstream::new(name, at, settings.breaker_failures, Arc::clone(&metrics)).map(Arc::new)
+    };
+    let patients = upstream("patient-service", settings.patients)?;
+    let audit = upstream("audit-service", settings.audit)?;
 
     // Dropped, and with it every watcher, when serving ends.
     let mut watchers = JoinSet::new();
@@ -115,22 +139,40 @@ pub async fn run(
         watchers.spawn(tokens.watch(readiness.component("token-issuer")));
     }
 
+    let (denials, recorder) =
+        denials::channel(Arc::clone(&audit), settings.denials_per_second, Arc::clone(&metrics));
+    let served = CancellationToken::new();
+    let recording = tokio::spawn(recorder.run(served.clone()));
+    // Also where this future is dropped.
+    let served = served.drop_guard();
+
     let gateway = Gateway {
+        denials,
+        metrics,
         identities: Identities { subscriptions, tokens, clock: settings.clock },
         patients,
         audit,
         client,
-        in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
-        ledger_in_flight: Arc::new(Semaphore::new(settings.max_in_flight / LEDGER_SHARE)),
+        bulkheads: Bulkheads::new(settings.places),
         upstream_timeout: settings.upstream_timeout,
+        answer_timeout: settings.answer_timeout,
         shutdown: shutdown.clone(),
     };
-    let app = routes::router(Arc::new(gateway), readiness);
-    let served = runtime::serve::serve(listener, app, shutdown).await;
+    let gateway = Arc::new(gateway);
+    if let Some(listener) = metrics_listener {
+        let app = metrics::routes(Arc::clone(&gateway));
+        watchers.spawn(async move {
+            // It cannot fail after it has begun, and ends with the watchers: scrapes may see a drain.
+            let _ = runtime::serve::serve(listener, app, CancellationToken::new()).await;
+        });
+    }
+    let app = routes::router(gateway, readiness);
+    let result = runtime::serve::serve(public, app, shutdown).await.map_err(GatewayError::Serve);
+    drop(served);
     stop_counting.cancel();
-    // It cannot fail but by a panic, which is reported where it happens.
-    let _ = counting.await;
-    served.map_err(GatewayError::Serve)
+    // They cannot fail but by a panic, which is reported where it happens; each has a bound.
+    let _ = tokio::join!(recording, counting);
+    result
 }
 
 async fn open_subscriptions(

@@ -1,6 +1,9 @@
 //! The gateway's program: composition only.
 
+use std::net::SocketAddr;
+
 use anyhow::Context;
+use gateway::Listeners;
 use gateway::config::{Cli, Command, Done};
 use tokio::net::TcpListener;
 
@@ -15,11 +18,15 @@ async fn main() -> anyhow::Result<()> {
     }
     runtime::telemetry::init("gateway");
     let shutdown = runtime::shutdown::on_signals();
+    let metrics = cli.options.metrics_listen();
     let (address, settings) = cli.options.settings()?;
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    tracing::info!(address = %listener.local_addr()?, "gateway is listening");
-    gateway::run(listener, settings, shutdown).await?;
+    let public = listen(address).await?;
+    let metrics = match metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    tracing::info!(address = %public.local_addr()?, "gateway is listening");
+    gateway::run(Listeners { public, metrics }, settings, shutdown).await?;
     Ok(())
 }
 
@@ -32,4 +39,8 @@ fn show(done: &Done) {
     if !done.output.is_empty() {
         println!("{}", done.output);
     }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }

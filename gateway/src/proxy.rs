@@ -16,18 +16,23 @@ use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
 use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
 use runtime::service_keys::SERVICE_KEY_HEADER;
 use runtime::trace_context::{TRACEPARENT, TRACESTATE, TraceContext, TraceState};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::{Identities, check_head};
-use crate::body::{self, Answer};
+use crate::admission::{Denied, Identities, check_head};
+use crate::body::{self, Answer, Patience};
+use crate::bulkheads::Bulkheads;
+use crate::denials::Denials;
 use crate::error::Refusal;
+use crate::exchange::Retry;
 use crate::identity::Identity;
+use crate::metrics::Metrics;
 use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
 use crate::routes::{Route, Target};
 use crate::upstream::Upstream;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What a client's request may tell an upstream. Everything else stays here, so that no name that
 /// only services may use can come through.
@@ -36,7 +41,7 @@ static PASSED_ON: [HeaderName; 7] = [
     header::ACCEPT,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
-    HeaderName::from_static("idempotency-key"),
+    IDEMPOTENCY_KEY,
     HeaderName::from_static("prefer"),
     HeaderName::from_static("purpose-of-use"),
 ];
@@ -63,12 +68,30 @@ pub(crate) struct Gateway {
     pub(crate) patients: Arc<Upstream>,
     pub(crate) audit: Arc<Upstream>,
     pub(crate) client: reqwest::Client,
-    pub(crate) in_flight: Arc<Semaphore>,
-    /// Places of those that read the ledger, whose long answers and waits must not take the
-    /// places of clinical traffic.
-    pub(crate) ledger_in_flight: Arc<Semaphore>,
+    pub(crate) bulkheads: Bulkheads,
     pub(crate) upstream_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) denials: Denials,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Why a request has no answer of an upstream.
+enum Unanswered {
+    Refused(Refusal),
+    Problem(Problem),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Problem> for Unanswered {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
 }
 
 impl Gateway {
@@ -77,7 +100,14 @@ impl Gateway {
         let (parts, mut body) = request.into_parts();
         match self.pass(route, peer, &parts, &mut body).await {
             Ok(response) => response,
-            Err(problem) => {
+            Err(unanswered) => {
+                let problem = match unanswered {
+                    Unanswered::Problem(problem) => problem,
+                    Unanswered::Refused(refusal) => {
+                        self.metrics.refused(refusal);
+                        refusal.into()
+                    }
+                };
                 body::discard(&mut body).await;
                 problem.into_response()
             }
@@ -90,22 +120,24 @@ impl Gateway {
         peer: IpAddr,
         parts: &Parts,
         body: &mut Body,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Response, Unanswered> {
         let query = Query::parse(parts.uri.query(), route.long_poll());
         let identity = self
             .identities
             .admit(route, peer, &parts.headers, &query)
             .await
-            .map_err(|denied| denied.refusal)?;
+            .map_err(|denied| self.denied(route, peer, parts, &denied))?;
         check_head(route, parts)?;
-        let (upstream, template, places) = match route.target {
-            Target::Patients => (&*self.patients, route.path, &self.in_flight),
-            Target::Audit(path) => (&*self.audit, path, &self.ledger_in_flight),
+        let (upstream, template) = match route.target {
+            Target::Patients => (&*self.patients, route.path),
+            Target::Audit(path) => (&*self.audit, path),
             _ => return Ok(echo(&parts.uri)),
         };
-        let in_flight = Arc::clone(places)
-            .try_acquire_owned()
-            .map_err(|_| Refusal::Busy(outcome(route, Outcome::NothingStored)))?;
+        let places = route.compartment();
+        let in_flight = self
+            .bulkheads
+            .enter(places)
+            .ok_or_else(|| Refusal::Busy(places, outcome(route, Outcome::NothingStored)))?;
         let payload = if route.has_body() {
             Some(body::read(body).await?)
         } else {
@@ -115,47 +147,56 @@ impl Gateway {
 
         let path = route.fill(template, parts.uri.path());
         let url = upstream.url(&path, &query.forwarded).ok_or_else(Problem::internal)?;
-        let mut request = reqwest::Request::new(parts.method.clone(), url);
-        *request.headers_mut() = onward_headers(route, parts, upstream, &identity, peer);
-        *request.body_mut() = payload.map(Into::into);
-        let answer = self.send(route, upstream, request, query.wait).await?;
+        let request = || {
+            let mut request = reqwest::Request::new(parts.method.clone(), url.clone());
+            *request.headers_mut() = onward_headers(route, parts, upstream, &identity, peer);
+            *request.body_mut() = payload.clone().map(Into::into);
+            request
+        };
+        let answer = self.send(route, upstream, request, retry(route, parts), query.wait).await?;
         let mut response = self.respond(route, &parts.method, answer, in_flight);
         prefer::add_proof(&parts.headers, response.headers_mut());
         Ok(response)
+    }
+
+    /// What anybody known may not do is recorded; who is not known only shows in the metrics.
+    fn denied(&self, route: &Route, peer: IpAddr, parts: &Parts, denied: &Denied) -> Refusal {
+        if let Some(identity) = &denied.identity
+            && Problem::from(denied.refusal).status() == StatusCode::FORBIDDEN
+        {
+            self.denials.note(route, parts, peer, identity);
+        }
+        denied.refusal
     }
 
     async fn send(
         &self,
         route: &Route,
         upstream: &Upstream,
-        request: reqwest::Request,
+        request: impl Fn() -> reqwest::Request,
+        retry: Retry,
         wait: Duration,
     ) -> Result<http::Response<reqwest::Body>, Refusal> {
         let failed = |reason: &'static str, stored: Outcome| {
             upstream.failed(reason);
             Refusal::Upstream(outcome(route, stored))
         };
+        let patience = self.upstream_timeout + wait;
         let answered = tokio::select! {
-            answered = timeout(self.upstream_timeout + wait, self.client.execute(request)) => answered,
+            answered = upstream.exchange(&self.client, request, patience, retry) => answered,
             // Draining does not wait for records that may never come.
             () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(Refusal::Stopping),
         };
-        let response = answered
-            .map_err(|_| failed("it does not answer in time", Outcome::Unknown))?
-            .map_err(|error| {
-                if error.is_connect() {
-                    failed("it cannot be connected to", Outcome::NothingStored)
-                } else {
-                    failed("the connection to it broke", Outcome::Unknown)
-                }
-            })?;
+        let response = answered.map_err(|failure| failed(failure.reason(), failure.outcome()))?;
         let status = response.status();
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             // What a client may do is decided here: this is about the gateway's own key.
+            self.metrics.upstream_failed(upstream.name(), "service_key");
             return Err(failed("it refuses the gateway's service key", Outcome::NothingStored));
         }
         let is_error = status.is_client_error() || status.is_server_error();
         if is_error && !is_problem(response.headers()) {
+            self.metrics.upstream_failed(upstream.name(), "no_problem");
             return Err(failed("it answers an error that is no problem details", Outcome::Unknown));
         }
         Ok(response.into())
@@ -169,7 +210,8 @@ impl Gateway {
         in_flight: OwnedSemaphorePermit,
     ) -> Response {
         let (parts, body) = answer.into_parts();
-        let body = Answer::new(body, self.upstream_timeout, in_flight);
+        let patience = Patience { silence: self.upstream_timeout, total: self.answer_timeout };
+        let body = Answer::new(body, patience, in_flight);
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = parts.status;
         let headers = response.headers_mut();
@@ -189,6 +231,18 @@ impl Gateway {
 /// What became of a command; other requests store nothing that a client could repeat.
 fn outcome(route: &Route, outcome: Outcome) -> Option<Outcome> {
     route.is_command().then_some(outcome)
+}
+
+/// Reading twice does no harm; a command may be sent twice only if nothing of it was sent before,
+/// and its client expects it to be.
+fn retry(route: &Route, parts: &Parts) -> Retry {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        Retry::IfNotAnswered
+    } else if route.is_command() && parts.headers.contains_key(IDEMPOTENCY_KEY) {
+        Retry::IfNotSent
+    } else {
+        Retry::Never
+    }
 }
 
 fn onward_headers(

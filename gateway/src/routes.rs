@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use http::header::{
@@ -18,7 +18,9 @@ use runtime::problem::{fallback_404, fallback_405};
 use runtime::trace_context::trace_middleware;
 use tower::ServiceExt;
 
+use crate::bulkheads::Compartment;
 use crate::docs;
+use crate::metrics::count_request;
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
 
@@ -82,17 +84,20 @@ const WRITE: Access = Access::Scope(Scope::PatientWrite);
 const ERASE: Access = Access::Scope(Scope::PatientErase);
 const AUDIT: Access = Access::Scope(Scope::AuditRead);
 
+const SEARCH: &str = "/patient/search";
 const PATIENT: &str = "/patient/{id}";
 const HISTORY: &str = "/patient/{id}/history";
 const TESTS: &str = "/patient/{id}/tests";
 const TEST: &str = "/patient/{id}/tests/{testId}";
 const ACTIVITY: &str = "/patient/{id}/activity";
+const ALL_ACTIVITY: &str = "/audit/activity";
+const AUDIT_EVENTS: &str = "/audit/fhir/AuditEvent";
 
 /// The public API. What is not here is not public.
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
     route(Method::POST,   "/patient",             WRITE, Target::Patients),
-    route(Method::POST,   "/patient/search",      READ,  Target::Patients),
+    route(Method::POST,   SEARCH,                 READ,  Target::Patients),
     route(Method::GET,    PATIENT,                READ,  Target::Patients),
     route(Method::PUT,    PATIENT,                WRITE, Target::Patients),
     route(Method::DELETE, PATIENT,                WRITE, Target::Patients),
@@ -104,8 +109,8 @@ pub static ROUTES: &[Route] = &[
     route(Method::PUT,    TEST,                   WRITE, Target::Patients),
     route(Method::DELETE, TEST,                   WRITE, Target::Patients),
     route(Method::GET,    ACTIVITY,               READ,  Target::Patients),
-    route(Method::GET,    "/audit/activity",      AUDIT, Target::Patients),
-    route(Method::GET,    "/audit/fhir/AuditEvent", AUDIT, Target::Patients),
+    route(Method::GET,    ALL_ACTIVITY,           AUDIT, Target::Patients),
+    route(Method::GET,    AUDIT_EVENTS,           AUDIT, Target::Patients),
     route(Method::GET,    "/audit/records",       AUDIT, Target::Audit("/records")),
     route(Method::GET,    "/audit/records/{seq}", AUDIT, Target::Audit("/records/{seq}")),
     route(Method::GET,    "/audit/records/{seq}/proof", Access::AnyScope, Target::Audit("/records/{seq}/proof")),
@@ -130,6 +135,16 @@ impl Route {
     /// Whether it changes something, so that a failure must say what became of it.
     pub fn is_command(&self) -> bool {
         matches!(self.access, Access::Scope(Scope::PatientWrite | Scope::PatientErase))
+    }
+
+    /// With which others its requests share places. Histories are read from the ledger page by page.
+    pub fn compartment(&self) -> Compartment {
+        match self.path {
+            _ if self.is_command() => Compartment::Commands,
+            _ if matches!(self.target, Target::Audit(_)) => Compartment::Ledger,
+            SEARCH | HISTORY | ACTIVITY | ALL_ACTIVITY | AUDIT_EVENTS => Compartment::Searches,
+            _ => Compartment::Reads,
+        }
     }
 
     /// Whether its requests may ask to wait for an answer.
@@ -200,12 +215,14 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness) -> Router {
             Target::Health => app,
         };
     }
+    let metrics = Arc::clone(&gateway.metrics);
     let app = app
         .with_state(gateway)
         .merge(health::routes(readiness))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
-        .layer(from_fn(trace_middleware));
+        .layer(from_fn(trace_middleware))
+        .layer(from_fn_with_state(metrics, count_request));
     // Outside of routing, because the path decides about the route.
     let app = app.map_request(without_trailing_slash).map_response(secured);
     Router::new().fallback_service(app)

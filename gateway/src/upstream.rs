@@ -1,16 +1,22 @@
 //! A service behind the gateway: where it is, its key, and whether it answers.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, StatusCode};
 use reqwest::Url;
 use runtime::health::Component;
 use runtime::secrets::Secret;
+use tokio::sync::Notify;
+use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::GatewayError;
+use crate::breaker::{Breaker, Change};
 use crate::config::{ServiceKey, UpstreamSettings};
+use crate::metrics::Metrics;
+use crate::occasional::Occasional;
 
 /// Between two looks at whether an upstream is still ready.
 const READINESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,8 +28,14 @@ const UNREADY_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an upstream may take to say whether it is ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two lines in the log about failures: an outage fails thousands of requests a second.
-const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a request counts for the budget of retries.
+const RETRY_MEMORY: Duration = Duration::from_secs(10);
+
+/// Retries that are allowed however few requests there are.
+const RETRIES_PER_SECOND: u32 = 1;
+
+/// Retries for each request besides.
+const RETRY_SHARE: f32 = 0.1;
 
 /// One service.
 pub(crate) struct Upstream {
@@ -32,20 +44,20 @@ pub(crate) struct Upstream {
     base: String,
     source: ServiceKey,
     key: ArcSwap<HeaderValue>,
-    failures: Mutex<Failures>,
-}
-
-/// Failures that the log does not have yet.
-#[derive(Default)]
-struct Failures {
-    count: u64,
-    logged: Option<Instant>,
+    failures: Occasional,
+    breaker: Mutex<Breaker>,
+    /// Woken when the breaker opens, so that a service that is back is found soon.
+    look: Notify,
+    retry_budget: TpsBudget,
+    metrics: Arc<Metrics>,
 }
 
 impl Upstream {
     pub(crate) fn new(
         name: &'static str,
         settings: UpstreamSettings,
+        breaker_failures: NonZeroU32,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, GatewayError> {
         let base = settings.url.trim_end_matches('/').to_owned();
         let usable = Url::parse(&base).is_ok_and(|url| {
@@ -67,12 +79,48 @@ impl Upstream {
             base,
             source: settings.key,
             key: ArcSwap::from_pointee(key),
-            failures: Mutex::default(),
+            failures: Occasional::default(),
+            breaker: Mutex::new(Breaker::new(breaker_failures.get())),
+            look: Notify::new(),
+            retry_budget: TpsBudget::new(RETRY_MEMORY, RETRIES_PER_SECOND, RETRY_SHARE),
+            metrics,
         })
     }
 
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many requests may be sent a second time, so that an outage is not made twice as large.
+    pub(crate) fn retry_budget(&self) -> &impl Budget {
+        &self.retry_budget
+    }
+
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the breaker moved.
+    pub(crate) fn note(&self, change: Option<Change>) {
+        match change {
+            Some(Change::Opened) => {
+                tracing::error!(upstream = self.name, "upstream is not reached, breaker opened");
+                self.look.notify_one();
+            }
+            Some(Change::Closed) => {
+                tracing::info!(upstream = self.name, "upstream answers, breaker closed");
+            }
+            None => {}
+        }
+    }
+
+    /// Its address, without a trailing slash.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The gateway's key at this service.
@@ -94,14 +142,9 @@ impl Upstream {
 
     /// Notes that the service did not answer as it should.
     pub(crate) fn failed(&self, reason: &'static str) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.count += 1;
-        if failures.logged.is_some_and(|logged| logged.elapsed() < FAILURE_LOG_INTERVAL) {
-            return;
+        if let Some(count) = self.failures.count() {
+            tracing::error!(upstream = self.name, reason, count, "upstream failed, answered 503");
         }
-        let count = std::mem::take(&mut failures.count);
-        failures.logged = Some(Instant::now());
-        tracing::error!(upstream = self.name, reason, count, "upstream failed, answered 503");
     }
 
     /// Keeps `component` as the service's own `/readyz` says.
@@ -113,13 +156,15 @@ impl Upstream {
         let Some(url) = self.url("/readyz", "") else { return };
         loop {
             let asked = client.get(url.clone()).timeout(READINESS_TIMEOUT).send().await;
+            let change = self.breaker().looked(asked.is_ok());
+            self.note(change);
             match asked.map(|response| response.status()) {
                 Ok(StatusCode::OK) => component.ready(),
                 Ok(_) => component.not_ready("not ready itself"),
                 Err(_) => component.not_ready("unreachable"),
             }
             let interval = if component.is_ready() { READINESS_INTERVAL } else { UNREADY_INTERVAL };
-            tokio::time::sleep(interval).await;
+            let _ = tokio::time::timeout(interval, self.look.notified()).await;
         }
     }
 

@@ -186,8 +186,9 @@ fn tracestate(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&joined).ok()
 }
 
-/// Extension methods are free text from the client and stay out of the logs.
-fn method_name(method: &Method) -> &'static str {
+/// A method as logs and metrics name it. Extension methods are free text from the client and stay
+/// out of both.
+pub fn method_name(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

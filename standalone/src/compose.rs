@@ -6,7 +6,10 @@ use anyhow::Context;
 use audit_client::AuditClient;
 use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKey, service::system_clock};
 use domain::time::Timestamp;
-use gateway::config::{ServiceKey, Settings, UpstreamSettings};
+use gateway::{
+    Listeners,
+    config::{ServiceKey, Settings, UpstreamSettings},
+};
 use patient_service::Door;
 use projections::{
     follower::{self, Progress},
@@ -33,6 +36,8 @@ pub struct Addresses {
     pub audit_service: SocketAddr,
     /// Internal: the follower's `/metrics`.
     pub metrics: SocketAddr,
+    /// Internal: the gateway's `/metrics`.
+    pub gateway_metrics: SocketAddr,
 }
 
 /// Runs until `shutdown`, then drains from the door inwards. `ready` is called once, when the
@@ -54,13 +59,14 @@ pub async fn run(
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     data.complete(stores.are_empty().await?)?;
 
-    let inner = [loopback().await?, loopback().await?, loopback().await?];
-    let [patient_listener, audit_listener, metrics_listener] = inner;
+    let (patient_listener, audit_listener) = (loopback().await?, loopback().await?);
+    let (metrics_listener, gateway_metrics) = (loopback().await?, loopback().await?);
     let addresses = Addresses {
         gateway: door.local_addr()?,
         patient_service: patient_listener.local_addr()?,
         audit_service: audit_listener.local_addr()?,
         metrics: metrics_listener.local_addr()?,
+        gateway_metrics: gateway_metrics.local_addr()?,
     };
     write_addresses(&data, addresses)?;
 
@@ -122,7 +128,8 @@ pub async fn run(
     let stop = system.layer();
     let mut settings = gateway_settings(&data, addresses)?;
     settings.oidc = options.oidc.settings();
-    system.spawn("gateway", async move { Ok(gateway::run(door, settings, stop).await?) });
+    let listeners = Listeners { public: door, metrics: Some(gateway_metrics) };
+    system.spawn("gateway", async move { Ok(gateway::run(listeners, settings, stop).await?) });
 
     let announce = announce(addresses, ready);
     system.run(announce, shutdown).await
@@ -167,6 +174,7 @@ fn write_addresses(data: &DataDir, addresses: Addresses) -> anyhow::Result<()> {
         "patientService": format!("http://{}", addresses.patient_service),
         "auditService": format!("http://{}", addresses.audit_service),
         "metrics": format!("http://{}/metrics", addresses.metrics),
+        "gatewayMetrics": format!("http://{}/metrics", addresses.gateway_metrics),
     });
     let path = data.path("addresses.json");
     std::fs::write(&path, format!("{json:#}\n"))

@@ -12,10 +12,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::harness::{COMPLIANCE, Door, Got, KEY_HEADER, Upstream, endless_body, got, problem};
-
-/// Longer than anything here takes; reached only when a promise is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::harness::{
+    COMPLIANCE, Door, Got, KEY_HEADER, PATIENCE, Upstream, endless_body, got, problem,
+};
 
 /// An answer of 503 that says when to try again, and what became of a command.
 #[track_caller]
@@ -99,33 +98,6 @@ async fn an_answer_that_stops_in_the_middle_is_cut_off() {
     let response = door.clinic(Method::GET, "/patient/1").send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(timeout(PATIENCE, response.bytes()).await.unwrap().is_err());
-}
-
-#[tokio::test]
-async fn requests_over_the_bound_are_refused_at_once() {
-    let (reached, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let (enter, leave) = (Arc::clone(&reached), Arc::clone(&release));
-    let held = any(async move || {
-        enter.add_permits(1);
-        leave.acquire().await.unwrap().forget();
-        "finished"
-    });
-    let patients = Upstream::serving(Router::new().fallback(held), Arc::default()).await;
-    let door = Door::before(patients, |settings| settings.max_in_flight = 2).await;
-    let first = tokio::spawn(got(door.clinic(Method::GET, "/patient/1")));
-    let second = tokio::spawn(got(door.clinic(Method::GET, "/patient/1")));
-    reached.acquire_many(2).await.unwrap().forget();
-
-    unavailable(&got(door.clinic(Method::GET, "/patient/1")).await, None);
-    let write = got(door.clinic(Method::POST, "/patient").body("{}")).await;
-    unavailable(&write, Some("nothingStored"));
-    // What is answered here needs no place.
-    assert_eq!(got(door.clinic(Method::GET, "/echo/resource")).await.status, 200);
-
-    release.add_permits(3);
-    assert_eq!(first.await.unwrap().status, 200);
-    assert_eq!(second.await.unwrap().status, 200);
-    assert_eq!(got(door.clinic(Method::GET, "/patient/1")).await.status, 200);
 }
 
 #[tokio::test]

@@ -6,15 +6,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use axum::Json;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
-use gateway::GatewayError;
+use domain::hash::Hash;
+use domain::time::Timestamp;
+use domain::wire::{AppendRequest, AppendResponse, AppendResult, Proposal, Receipt};
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
+use gateway::{GatewayError, Listeners};
 use http::{HeaderMap, Method, StatusCode};
 use runtime::client::internal_client;
 use runtime::secrets::Secret;
@@ -22,7 +26,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Longer than anything here takes; reached only when a promise is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Every key has this word in it, and nothing else has: where it shows, a key shows.
 pub(crate) const CANARY: &str = "canary";
@@ -80,6 +88,7 @@ type Answer = Arc<dyn Fn(&Seen) -> Response + Send + Sync>;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    recorded: Arc<Mutex<Vec<Proposal>>>,
     _stop: DropGuard,
 }
 
@@ -107,19 +116,46 @@ impl Upstream {
     }
 
     pub(crate) async fn serving(app: Router, seen: Arc<Mutex<Vec<Seen>>>) -> Self {
+        let recorded = Arc::<Mutex<Vec<Proposal>>>::default();
+        let ledger = Arc::clone(&recorded);
+        let append = async move |Json(request): Json<AppendRequest>| {
+            let results = request.items.iter().map(appended).collect();
+            ledger.lock().unwrap().extend(request.items);
+            Json(AppendResponse { results })
+        };
         let app = app.route("/readyz", get(async || "ready"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let with_ledger = post(append).fallback_service(app.clone());
+        let app = Router::new().route("/records/batch", with_ledger).fallback_service(app);
+        let mut upstream = Self::replacing(app).await;
+        upstream.seen = seen;
+        upstream.recorded = recorded;
+        upstream
+    }
+
+    /// Serves nothing but this.
+    pub(crate) async fn replacing(app: Router) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), app)
+    }
+
+    /// Serves nothing but this, here.
+    pub(crate) fn on(listener: TcpListener, app: Router) -> Self {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(runtime::serve::serve(listener, app, stop.clone()));
-        Self { address, seen, _stop: stop.drop_guard() }
+        let (seen, recorded) = Default::default();
+        Self { address, seen, recorded, _stop: stop.drop_guard() }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Every request that came.
+    /// What it was asked to append, as an audit service.
+    pub(crate) fn recorded(&self) -> Vec<Proposal> {
+        self.recorded.lock().unwrap().clone()
+    }
+
+    /// Every request that came, but for those to append.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -136,6 +172,20 @@ impl Upstream {
     }
 }
 
+/// What a ledger answers that takes everything.
+pub(crate) fn appended(proposal: &Proposal) -> AppendResult {
+    AppendResult::Appended(Receipt {
+        seq: 0,
+        hash: Hash::ZERO,
+        stream: proposal.stream,
+        version: None,
+        recorded_at: Timestamp::EPOCH,
+        current_version: None,
+        replayed: false,
+        proof: None,
+    })
+}
+
 /// A running gateway.
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
@@ -143,7 +193,9 @@ pub(crate) struct Door {
     pub(crate) audit: Upstream,
     pub(crate) directory: TempDir,
     pub(crate) shutdown: CancellationToken,
-    serving: Option<JoinHandle<Result<(), GatewayError>>>,
+    /// Where it answers `/metrics`.
+    metrics: SocketAddr,
+    running: Mutex<Option<JoinHandle<Result<(), GatewayError>>>>,
     client: reqwest::Client,
 }
 
@@ -211,9 +263,13 @@ impl Door {
             address.set_ip([127, 0, 0, 1].into());
         }
         let shutdown = CancellationToken::new();
-        let serving = Some(tokio::spawn(gateway::run(listener, settings, shutdown.clone())));
+        let scraped = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let metrics = scraped.local_addr().unwrap();
+        let listeners = Listeners { public: listener, metrics: Some(scraped) };
+        let running = tokio::spawn(gateway::run(listeners, settings, shutdown.clone()));
+        let running = Mutex::new(Some(running));
         let client = internal_client();
-        let door = Self { address, patients, audit, directory, shutdown, serving, client };
+        let door = Self { address, patients, audit, directory, shutdown, metrics, running, client };
         // What it answers, it answers with its settings read.
         assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
         door
@@ -222,7 +278,8 @@ impl Door {
     /// Stops it, and waits until it has.
     pub(crate) async fn stop(&mut self) {
         self.shutdown.cancel();
-        self.serving.take().unwrap().await.unwrap().unwrap();
+        let running = self.running.lock().unwrap().take().expect("it runs");
+        running.await.unwrap().unwrap();
     }
 
     /// Another gateway on the files of this one.
@@ -248,6 +305,42 @@ impl Door {
 
     pub(crate) fn subscriptions_path(&self) -> PathBuf {
         self.directory.path().join("subscriptions.toml")
+    }
+
+    /// Stops it and waits until it has ended.
+    pub(crate) async fn close(&self) {
+        self.shutdown.cancel();
+        let running = self.running.lock().unwrap().take().expect("it runs");
+        timeout(PATIENCE, running).await.expect("it ends").unwrap().unwrap();
+    }
+
+    /// Where it says what it counts.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// What it counts.
+    pub(crate) async fn metrics(&self) -> Got {
+        got(self.client.get(format!("http://{}/metrics", self.metrics))).await
+    }
+
+    /// One number that it counts, by what follows `vitalog_gateway_`; 0 where there is none yet.
+    pub(crate) async fn metric_now(&self, name: &str) -> u64 {
+        let text = self.metrics().await.text;
+        let name = format!("vitalog_gateway_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a number that it counts is this.
+    pub(crate) async fn metric(&self, name: &str, expected: u64) {
+        let reached = async {
+            while self.metric_now(name).await != expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let reached = timeout(PATIENCE, reached).await.is_ok();
+        assert!(reached, "{name} is not {expected}: {}", self.metrics().await.text);
     }
 
     /// A request without a key.

@@ -3,14 +3,19 @@
 
 mod access;
 mod bodies;
+mod breaker;
+mod bulkheads;
+mod denials;
 mod docs;
 mod failures;
 mod forwarding;
 mod harness;
 mod issuer;
-mod oidc;
 mod limits;
+mod metrics;
+mod oidc;
 mod prefer;
 mod reload;
+mod retries;
 mod secrecy;
 mod subscriptions;

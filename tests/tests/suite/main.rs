@@ -23,6 +23,7 @@ mod ledger_processes;
 mod ledger_store;
 mod projection_store;
 mod proofs;
+mod refusals;
 mod replay;
 mod scenario;
 mod sealing;
