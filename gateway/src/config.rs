@@ -165,9 +165,6 @@ mod tests {
             "env:PEPPER",
         ])
         .unwrap();
-        assert!(matches!(
-            cli.command,
-            Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))
-        ));
+        assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));
     }
 }
