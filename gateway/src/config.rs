@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use runtime::secrets::{Secret, SecretError};
 
-pub use edge::EdgeOptions;
+pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin};
 pub use oidc::OidcOptions;
 pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
@@ -46,6 +46,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
+    /// How clients are met.
+    pub edge: EdgeSettings,
 }
 
 impl Settings {
@@ -64,6 +66,7 @@ impl Settings {
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
             reload_interval: RELOAD_INTERVAL,
+            edge: EdgeSettings::default(),
         }
     }
 }
@@ -132,7 +135,9 @@ impl Options {
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
-        Ok((self.edge.listen, Settings::new(patients, audit, subscriptions, pepper)))
+        let mut settings = Settings::new(patients, audit, subscriptions, pepper);
+        settings.edge = self.edge.door.settings();
+        Ok((self.edge.listen, settings))
     }
 }
 
