@@ -16,7 +16,7 @@ use runtime::secrets::{Secret, SecretError};
 
 use crate::subscriptions::SubscriptionsLocation;
 
-pub use edge::EdgeOptions;
+pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin};
 pub use metrics::MetricsOptions;
 pub use oidc::{
     FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
@@ -67,6 +67,8 @@ pub struct Settings {
     pub reload_interval: Duration,
     /// The time; the machine's unless a test says otherwise.
     pub clock: Clock,
+    /// How clients are met.
+    pub edge: EdgeSettings,
 }
 
 impl Settings {
@@ -90,6 +92,7 @@ impl Settings {
             denials_per_second: DENIALS_PER_SECOND,
             reload_interval: RELOAD_INTERVAL,
             clock: SYSTEM_CLOCK,
+            edge: EdgeSettings::default(),
         }
     }
 }
@@ -170,6 +173,7 @@ impl Options {
         let mut settings = Settings::new(patients, audit, subscriptions, pepper);
         settings.oidc = self.oidc.settings();
         bounds.apply(&mut settings);
+        settings.edge = self.edge.door.settings();
         Ok((self.edge.listen, settings))
     }
 }

@@ -15,10 +15,12 @@ mod admission;
 mod body;
 mod breaker;
 pub mod bulkheads;
+mod cors;
 mod denials;
 mod docs;
 mod error;
 mod exchange;
+mod forwarded;
 mod identity;
 mod metrics;
 mod occasional;
@@ -32,8 +34,12 @@ use std::io;
 use std::sync::Arc;
 
 use runtime::health::Readiness;
+use runtime::networks::Networks;
 use runtime::retry;
 use runtime::secrets::SecretError;
+use runtime::serve::Server;
+use runtime::shutdown::announced;
+use runtime::tls::{TlsAcceptor, TlsError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +77,9 @@ pub enum GatewayError {
     /// The client that fetches the token issuer's keys could not be made.
     #[error("the client for the token issuer cannot be made")]
     TokenIssuer(#[source] reqwest::Error),
+    /// The certificate of the listener cannot be used.
+    #[error("the certificate of the listener cannot be used")]
+    Tls(#[from] TlsError),
     /// The listener failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -120,8 +129,14 @@ pub async fn run(
     let patients = upstream("patient-service", settings.patients)?;
     let audit = upstream("audit-service", settings.audit)?;
 
+    let edge = settings.edge;
+    let tls = edge.tls.clone().map(TlsAcceptor::load).transpose()?;
+
     // Dropped, and with it every watcher, when serving ends.
     let mut watchers = JoinSet::new();
+    let stop = CancellationToken::new();
+    let listener_ready = readiness.component("listener");
+    watchers.spawn(announced(shutdown, listener_ready, edge.drain_delay, stop.clone()));
     watchers.spawn(Arc::clone(&subscriptions).watch(revision, settings.reload_interval));
     // Not among them: it has something to write at the end.
     let stop_counting = CancellationToken::new();
@@ -156,7 +171,7 @@ pub async fn run(
         bulkheads: Bulkheads::new(settings.places),
         upstream_timeout: settings.upstream_timeout,
         answer_timeout: settings.answer_timeout,
-        shutdown: shutdown.clone(),
+        shutdown: stop.clone(),
     };
     let gateway = Arc::new(gateway);
     if let Some(listener) = metrics_listener {
@@ -166,8 +181,10 @@ pub async fn run(
             let _ = runtime::serve::serve(listener, app, CancellationToken::new()).await;
         });
     }
-    let app = routes::router(gateway, readiness);
-    let result = runtime::serve::serve(public, app, shutdown).await.map_err(GatewayError::Serve);
+    let app = routes::router(gateway, readiness, &edge);
+    let uncounted = Networks::loopback().and(&edge.trusted_proxies);
+    let server = Server { limits: edge.limits, uncounted, tls };
+    let result = server.serve(public, app, stop).await.map_err(GatewayError::Serve);
     drop(served);
     stop_counting.cancel();
     // They cannot fail but by a panic, which is reported where it happens; each has a bound.

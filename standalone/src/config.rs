@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use audit_service::outside::OutsideArgs;
 use clap::Parser;
 use domain::ids::Name;
-use gateway::config::OidcOptions;
+use gateway::config::{DoorOptions, OidcOptions};
 use projections::follower::KEEP_SEARCH_CRITERIA;
 use runtime::store_location::StoreLocation;
 
@@ -34,6 +34,9 @@ pub struct Options {
         default_value_t = KEEP_SEARCH_CRITERIA
     )]
     pub keep_search_criteria: u32,
+    /// The public door's protocol and bounds.
+    #[command(flatten)]
+    pub door: DoorOptions,
     /// Bearer tokens at the public door.
     #[command(flatten)]
     pub oidc: OidcOptions,

@@ -20,7 +20,7 @@ use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
 use gateway::{GatewayError, Listeners};
 use http::{HeaderMap, Method, StatusCode};
-use runtime::client::internal_client;
+use runtime::client::{internal_client, probe_client};
 use runtime::secrets::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,6 +196,7 @@ pub(crate) struct Door {
     /// Where it answers `/metrics`.
     metrics: SocketAddr,
     running: Mutex<Option<JoinHandle<Result<(), GatewayError>>>>,
+    url: String,
     client: reqwest::Client,
 }
 
@@ -257,6 +258,7 @@ impl Door {
         );
         settings.reload_interval = Duration::from_millis(20);
         change(&mut settings);
+        let tls = settings.edge.tls.is_some();
         let listener = TcpListener::bind(address).await.unwrap();
         let mut address = listener.local_addr().unwrap();
         if address.ip().is_unspecified() {
@@ -268,8 +270,20 @@ impl Door {
         let listeners = Listeners { public: listener, metrics: Some(scraped) };
         let running = tokio::spawn(gateway::run(listeners, settings, shutdown.clone()));
         let running = Mutex::new(Some(running));
-        let client = internal_client();
-        let door = Self { address, patients, audit, directory, shutdown, metrics, running, client };
+        let (scheme, client) =
+            if tls { ("https", probe_client()) } else { ("http", internal_client()) };
+        let url = format!("{scheme}://{address}");
+        let door = Self {
+            address,
+            patients,
+            audit,
+            directory,
+            shutdown,
+            metrics,
+            running,
+            url,
+            client,
+        };
         // What it answers, it answers with its settings read.
         assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
         door
@@ -345,7 +359,7 @@ impl Door {
 
     /// A request without a key.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.client.request(method, format!("{}{path}", self.url))
     }
 
     /// A request of a clinic.

@@ -4,11 +4,13 @@
 mod gate;
 mod headers;
 mod health;
+mod limits;
 mod problem;
 mod secrets;
 mod serve;
 mod service_keys;
 mod telemetry;
+mod tls;
 mod trace_context;
 
 use axum::body::Body;
