@@ -65,7 +65,8 @@ pub struct ServeArgs {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_AUDIT_LISTEN", default_value = "127.0.0.1:7072")]
     pub listen: SocketAddr,
-    /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_ledger` and so on.
@@ -75,15 +76,18 @@ pub struct ServeArgs {
     #[arg(long, env = "VITALOG_COSMOS_CONSISTENCY", value_enum)]
     pub cosmos_consistency: Option<CosmosConsistency>,
     /// The ledger's signing key, as made by `keygen`: REF, or `REF,NEXT_REF` while it is rotated.
+    /// REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_KEY", value_delimiter = ',', required = true)]
     pub signing_key: Vec<SecretRef>,
-    /// The key that seals blocks: 32 bytes, hexadecimal or base64.
+    /// The key that seals blocks: 32 bytes, hexadecimal or base64. REF is `env:NAME`, `file:/path`
+    /// or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_SEAL_KEY")]
     pub seal_key: SecretRef,
     /// File that remembers the highest checkpoint outside the store.
     #[arg(long, env = "VITALOG_CHECKPOINT_FILE")]
     pub checkpoint_file: PathBuf,
-    /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated.
+    /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated. REF is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long = "caller", env = "VITALOG_AUDIT_CALLERS", value_delimiter = ' ', required = true)]
     pub callers: Vec<CallerSpec>,
     /// Witnesses and anchors.

@@ -70,10 +70,12 @@ pub struct Settings {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
-    /// This service's key for audit-service.
+    /// This service's key for audit-service. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
     pub audit_key: SecretRef,
-    /// A caller and its service key: gateway=REF, or gateway=REF,REF while a key is rotated.
+    /// A caller and its service key: gateway=REF, or gateway=REF,REF while a key is rotated. REF is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(
         long = "caller",
         env = "VITALOG_PATIENT_CALLERS",
@@ -82,13 +84,15 @@ pub struct Settings {
         required = true
     )]
     pub callers: Vec<CallerSpec>,
-    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// The key ring.
     #[command(flatten)]
     pub ring: KeyRingArgs,
-    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64.
+    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64. REF
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_COMMAND_KEY", value_name = "REF")]
     pub command_key: SecretRef,
 }
@@ -145,6 +149,7 @@ impl Settings {
             }),
         )?;
         let audit = AuditClient::start(Options::new(&self.audit_url, audit_key));
+        audit.keep_reading_key(self.audit_key.clone());
         Ok(Deps { audit, store, ring, command_key, clock: SYSTEM_CLOCK })
     }
 }

@@ -165,6 +165,7 @@ fn ledger(args: &LedgerArgs) -> anyhow::Result<(AuditClient, Option<LedgerKey>)>
         text.parse().with_context(|| path.display().to_string())
     });
     let client = AuditClient::start(Options::new(args.audit_url.as_str(), key));
+    client.keep_reading_key(args.audit_key.clone());
     Ok((client, pinned.transpose()?))
 }
 

@@ -171,11 +171,13 @@ pub struct SourceArgs {
     /// The read models.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
     pub keys: StoreLocation,
-    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it
-    /// is rotated. The first wraps new keys, the others only unwrap.
+    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it is
+    /// rotated. The first wraps new keys, the others only unwrap. REF is `env:NAME`, `file:/path`
+    /// or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEK", value_name = "REF", value_delimiter = ',', required = true)]
     pub kek: Vec<SecretRef>,
 }
@@ -186,7 +188,8 @@ pub struct LedgerArgs {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
-    /// This program's key for audit-service.
+    /// This program's key for audit-service. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
     pub audit_key: SecretRef,
     /// File with the ledger's verifier key; without it the one that audit-service shows counts.
@@ -197,7 +200,8 @@ pub struct LedgerArgs {
 /// The read models.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.

@@ -14,7 +14,8 @@ pub struct SubscriptionOptions {
     /// File of subscriptions (TOML)
     #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH", required = true)]
     pub(super) subscriptions: Option<PathBuf>,
-    /// Where the pepper of the subscription keys is: `env:NAME` or `file:/path`
+    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PEPPER", value_name = "REF", required = true)]
     pub(super) pepper: Option<SecretRef>,
 }
@@ -45,7 +46,8 @@ pub struct AddSubscription {
     /// File of subscriptions (TOML); made if it does not exist
     #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH")]
     subscriptions: PathBuf,
-    /// Where the pepper of the subscription keys is: `env:NAME` or `file:/path`
+    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PEPPER", value_name = "REF")]
     pepper: SecretRef,
 }

@@ -39,13 +39,14 @@ pub struct UpstreamOptions {
     /// Address of patient-service
     #[arg(long, env = "VITALOG_PATIENT_URL", default_value = "http://127.0.0.1:7071")]
     patient_url: String,
-    /// Where the key for patient-service is: `env:NAME` or `file:/path`
+    /// Where the key for patient-service is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENT_KEY", value_name = "REF", required = true)]
     patient_key: Option<SecretRef>,
     /// Address of audit-service
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     audit_url: String,
-    /// Where the key for audit-service is: `env:NAME` or `file:/path`
+    /// Where the key for audit-service is. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF", required = true)]
     audit_key: Option<SecretRef>,
 }
