@@ -16,13 +16,14 @@ use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::listener::Listener;
 use crate::problem::{Problem, panic_response};
 
 /// The largest request body that a service reads, in bytes.
@@ -81,7 +82,7 @@ impl Default for Limits {
 /// # Errors
 /// None at present: errors of accepting are logged and waited out.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     app: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -93,11 +94,12 @@ pub async fn serve(
 /// # Errors
 /// As for [`serve`].
 pub async fn serve_with(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     app: Router,
     shutdown: CancellationToken,
     limits: Limits,
 ) -> io::Result<()> {
+    let listener = listener.into();
     let app = app.layer(CatchPanicLayer::custom(panic_response));
     let builder = builder(limits.header_read_timeout);
     let slots = Arc::new(Semaphore::new(limits.max_connections));
@@ -142,7 +144,7 @@ pub async fn serve_with(
 
 /// Waits for a free slot first, so that what is over the bound stays with the kernel.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     slots: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
