@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use domain::ids::{IdError, Name};
 use runtime::{
     files,
+    hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
+    listener::Peers,
     retry,
     secrets::{self, SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
@@ -65,6 +67,12 @@ pub struct ServeArgs {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_AUDIT_LISTEN", default_value = "127.0.0.1:7072")]
     pub listen: SocketAddr,
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
     /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
@@ -136,6 +144,15 @@ pub enum ConfigError {
 }
 
 impl ServeArgs {
+    /// Looks whether the settings are secure; whose connections are taken then.
+    pub fn harden(&self) -> Result<Peers, Insecure> {
+        let over = &self.overrides;
+        over.store("--store", &self.store)?;
+        over.keys("--seal-key", [&self.seal_key])?;
+        over.callers(&self.callers)?;
+        over.peers("--listen", self.listen, &self.peers)
+    }
+
     /// Loads the secrets and opens the store, waiting for one that is not there yet.
     pub async fn parts(
         &self,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError};
 
 pub use edge::EdgeOptions;
@@ -77,6 +78,9 @@ pub enum ConfigError {
     /// The pepper could not be loaded.
     #[error("the pepper cannot be loaded")]
     Pepper(#[source] SecretError),
+    /// A setting is insecure.
+    #[error(transparent)]
+    Insecure(Insecure),
 }
 
 /// The command line.
@@ -120,12 +124,18 @@ pub struct Options {
     /// Who may come in with a token.
     #[command(flatten)]
     oidc: OidcOptions,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 impl Options {
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         let OidcOptions {} = self.oidc;
+        self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
+        let pepper = &self.subscriptions.pepper;
+        self.overrides.keys("--pepper", pepper).map_err(ConfigError::Insecure)?;
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
         let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
@@ -165,9 +175,6 @@ mod tests {
             "env:PEPPER",
         ])
         .unwrap();
-        assert!(matches!(
-            cli.command,
-            Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))
-        ));
+        assert!(matches!(cli.command, Some(Command::Subscriptions(SubscriptionsCommand::Add(_)))));
     }
 }

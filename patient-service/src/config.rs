@@ -7,7 +7,9 @@ use clap::{ArgMatches, CommandFactory, Error, FromArgMatches, Parser, Subcommand
 use domain::time::Timestamp;
 use projections::open::{OpenError, open_key_ring, open_projection_store, until_open};
 use runtime::{
+    hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
+    listener::Peers,
     secrets::{SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
     store_location::StoreLocation,
@@ -67,6 +69,12 @@ pub struct Settings {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_PATIENT_LISTEN", default_value = "127.0.0.1:7071")]
     pub listen: SocketAddr,
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
@@ -109,6 +117,19 @@ pub enum ConfigError {
 }
 
 impl Settings {
+    /// Looks whether the settings are secure; whose connections are taken then.
+    pub fn harden(&self) -> Result<Peers, Insecure> {
+        let over = &self.overrides;
+        over.store("--store", &self.store)?;
+        over.store("--keys", &self.ring.keys)?;
+        over.upstream("--audit-url", &self.audit_url)?;
+        over.keys("--audit-key", [&self.audit_key])?;
+        over.keys("--command-key", [&self.command_key])?;
+        over.keys("--kek", &self.ring.kek)?;
+        over.callers(&self.callers)?;
+        over.peers("--listen", self.listen, &self.peers)
+    }
+
     /// Who is let in. Their keys are read again until `shutdown`.
     pub fn door(&self, shutdown: &CancellationToken) -> Result<Door, ConfigError> {
         let callers = Callers::load(&self.callers)?;

@@ -1,6 +1,7 @@
 //! The services behind the gateway.
 
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError, SecretRef};
 
 use super::ConfigError;
@@ -52,6 +53,14 @@ pub struct UpstreamOptions {
 }
 
 impl UpstreamOptions {
+    /// Looks whether the services are reached securely.
+    pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.upstream("--patient-url", &self.patient_url)?;
+        over.upstream("--audit-url", &self.audit_url)?;
+        over.keys("--patient-key", &self.patient_key)?;
+        over.keys("--audit-key", &self.audit_key)
+    }
+
     /// patient-service and audit-service.
     pub(super) fn settings(self) -> Result<(UpstreamSettings, UpstreamSettings), ConfigError> {
         let named = |url, key: Option<SecretRef>, option| {
