@@ -58,7 +58,7 @@ pub enum Command {
     /// 5. Give out the new verifier key. The old one stays good for verifying the whole ledger:
     ///    the rotation is a record of the ledger, and it vouches for that.
     #[command(verbatim_doc_comment)]
-    RotateKey(RotateKeyArgs),
+    RotateKey(Box<RotateKeyArgs>),
 }
 
 /// Options of `serve`.

@@ -228,10 +228,10 @@ impl Command {
             Self::Rebuild(args) => args.sources.harden(over),
             Self::Status(args) => args.ledger.harden(over).and_then(|()| args.store.harden(over)),
             Self::Digest(args) => args.store.harden(over),
-            Self::Generations(GenerationsCommand::List(store)) => store.harden(over),
+            Self::Generations(GenerationsCommand::List(store))
+            | Self::Park(ParkCommand::List(store)) => store.harden(over),
             Self::Generations(GenerationsCommand::Activate(args)) => args.sources.harden(over),
             Self::Generations(GenerationsCommand::Drop(args)) => args.store.harden(over),
-            Self::Park(ParkCommand::List(store)) => store.harden(over),
             Self::Park(ParkCommand::Retry(args)) => args.store.harden(over),
         }
     }
