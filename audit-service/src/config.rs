@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand};
 use domain::ids::{IdError, Name};
 use runtime::{
     files,
+    hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
+    listener::Peers,
     retry,
     secrets::{self, SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
@@ -56,7 +58,7 @@ pub enum Command {
     /// 5. Give out the new verifier key. The old one stays good for verifying the whole ledger:
     ///    the rotation is a record of the ledger, and it vouches for that.
     #[command(verbatim_doc_comment)]
-    RotateKey(RotateKeyArgs),
+    RotateKey(Box<RotateKeyArgs>),
 }
 
 /// Options of `serve`.
@@ -65,7 +67,14 @@ pub struct ServeArgs {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_AUDIT_LISTEN", default_value = "127.0.0.1:7072")]
     pub listen: SocketAddr,
-    /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_ledger` and so on.
@@ -75,15 +84,18 @@ pub struct ServeArgs {
     #[arg(long, env = "VITALOG_COSMOS_CONSISTENCY", value_enum)]
     pub cosmos_consistency: Option<CosmosConsistency>,
     /// The ledger's signing key, as made by `keygen`: REF, or `REF,NEXT_REF` while it is rotated.
+    /// REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_KEY", value_delimiter = ',', required = true)]
     pub signing_key: Vec<SecretRef>,
-    /// The key that seals blocks: 32 bytes, hexadecimal or base64.
+    /// The key that seals blocks: 32 bytes, hexadecimal or base64. REF is `env:NAME`, `file:/path`
+    /// or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_SEAL_KEY")]
     pub seal_key: SecretRef,
     /// File that remembers the highest checkpoint outside the store.
     #[arg(long, env = "VITALOG_CHECKPOINT_FILE")]
     pub checkpoint_file: PathBuf,
-    /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated.
+    /// A caller and its service key: NAME=REF, or NAME=REF,REF while a key is rotated. REF is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long = "caller", env = "VITALOG_AUDIT_CALLERS", value_delimiter = ' ', required = true)]
     pub callers: Vec<CallerSpec>,
     /// Witnesses and anchors.
@@ -132,6 +144,15 @@ pub enum ConfigError {
 }
 
 impl ServeArgs {
+    /// Looks whether the settings are secure; whose connections are taken then.
+    pub fn harden(&self) -> Result<Peers, Insecure> {
+        let over = &self.overrides;
+        over.store("--store", &self.store)?;
+        over.keys("--seal-key", [&self.seal_key])?;
+        over.callers(&self.callers)?;
+        over.peers("--listen", self.listen, &self.peers)
+    }
+
     /// Loads the secrets and opens the store, waiting for one that is not there yet.
     pub async fn parts(
         &self,

@@ -60,7 +60,8 @@ pub struct AnchorArgs {
     /// several times.
     #[arg(long = "anchor", env = "VITALOG_ANCHORS", value_delimiter = ' ')]
     pub anchors: Vec<AnchorLocation>,
-    /// Shared access signature for `azblob`; without one the managed identity is used.
+    /// Shared access signature for `azblob`; without one the managed identity is used. REF is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_ANCHOR_SAS")]
     pub anchor_sas: Option<SecretRef>,
 }

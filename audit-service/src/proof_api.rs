@@ -27,6 +27,7 @@ use crate::{
     lines::number,
     proofs::{Consistency, NoProof},
     read_api::{find_line, may_read, missing, permit_read, store_problem, verified, with_receipt},
+    roles::Readable,
     routes::AppState,
     store::tile_bytes,
     tiles::{LEVELS, TileId},
@@ -56,7 +57,7 @@ pub async fn record(
     Path(seq): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
+    may_read(&caller, Readable::Proof)?;
     let seq = number("seq", &seq)?;
     let [size] = sizes(query.as_deref(), ["size"])?;
     if size.is_some_and(|size| matches!(size, Size::Exactly(size) if size <= seq)) {
@@ -100,7 +101,7 @@ pub async fn consistency(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ConsistencyProof>, Problem> {
-    may_read(&caller)?;
+    may_read(&caller, Readable::Consistency)?;
     let [Some(Size::Exactly(from)), Some(to)] = sizes(query.as_deref(), ["from", "to"])? else {
         return Err(Problem::bad_request("from and to must be given: sizes of two trees"));
     };
@@ -123,7 +124,7 @@ pub async fn tile(
     headers: HeaderMap,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    may_read(&caller)?;
+    may_read(&caller, Readable::Tile)?;
     let no_tile = || Problem::not_found("no such tile");
     let tile = TilePath::parse(&path).map_err(|_| no_tile())?;
     let width = usize::try_from(tile.width).map_err(|_| no_tile())?;
@@ -136,7 +137,7 @@ pub async fn tile(
         }
         TileKind::Hashes { .. } => Err(no_tile()),
         TileKind::Entries => {
-            let receipt = permit_read(&state, &caller, trace, &headers).await?;
+            let receipt = permit_read(&state, &caller, Readable::Tile, trace, &headers).await?;
             let answer = match proofs.entries(tile.index, width).await {
                 Ok(lines) => octets(bundle(&lines)),
                 Err(error) => no_proof(&error).into_response(),

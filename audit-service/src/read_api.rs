@@ -20,7 +20,7 @@ use crate::{
     append_api::{RECEIPT_HEADER, source},
     ledger_reads::Read,
     lines::{Lines, LinesQuery, ndjson, number},
-    roles::Role,
+    roles::{Readable, Role},
     routes::AppState,
     store::StoreError,
 };
@@ -43,7 +43,7 @@ pub async fn records(
     let query = LinesQuery::parse(query.as_deref(), &["from", "limit", "wait"])?;
     // Seen before the read is recorded: what comes while that waits must wake this reader too.
     let seen = *state.ledger.head.borrow();
-    let receipt = permit_read(&state, &caller, trace, &headers).await?;
+    let receipt = permit_read(&state, &caller, Readable::Lines, trace, &headers).await?;
     if query.from >= seen.size && !query.wait.is_zero() {
         wait_for(&state, query.from, seen.wakes, query.wait).await;
     }
@@ -81,7 +81,7 @@ pub async fn record(
     Path(seq): Path<String>,
 ) -> Result<Response, Problem> {
     let seq = number("seq", &seq)?;
-    let receipt = permit_read(&state, &caller, trace, &headers).await?;
+    let receipt = permit_read(&state, &caller, Readable::Line, trace, &headers).await?;
     let head = state.ledger.head.borrow().size;
     if seq >= head {
         // Its receipt may be a moment old and of another process.
@@ -101,9 +101,16 @@ pub async fn stream(
     Path(path): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    own_service(&caller)?;
     let stream = path.strip_suffix("/records").ok_or_else(Problem::route_not_found)?;
-    let stream: Stream = stream.parse().map_err(|_| Problem::not_found("no such stream"))?;
+    let stream: Option<Stream> = stream.parse().ok();
+    may_read(
+        &caller,
+        match stream {
+            Some(Stream::Patient(_)) => Readable::PatientStream,
+            _ => Readable::OtherStream,
+        },
+    )?;
+    let stream = stream.ok_or_else(|| Problem::not_found("no such stream"))?;
     let query = LinesQuery::parse(query.as_deref(), &["from", "limit"])?;
     let lines = state.ledger.store.stream_lines(stream, query.from, query.limit + 1).await;
     let lines = lines.map_err(|error| store_problem(&error))?;
@@ -121,7 +128,7 @@ pub async fn command(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    own_service(&caller)?;
+    may_read(&caller, Readable::Command)?;
     let id: Mac = id.parse().map_err(|_| Problem::not_found("no such command"))?;
     let found = state.ledger.store.find_commands(&[id]).await;
     let found = found.map_err(|error| store_problem(&error))?;
@@ -143,7 +150,7 @@ pub async fn checkpoint(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    may_see_head(&caller)?;
+    may_read(&caller, Readable::Head)?;
     if witnessed(query.as_deref())? {
         // It was remembered before it was shown to the first witness.
         let note = state.ledger.witnessed_checkpoint();
@@ -170,7 +177,7 @@ pub async fn key(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    may_see_head(&caller)?;
+    may_read(&caller, Readable::Head)?;
     let key = format!("{}\n", state.ledger.keys().newest());
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], key).into_response())
 }
@@ -181,7 +188,7 @@ pub async fn keys(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Problem> {
-    may_see_head(&caller)?;
+    may_read(&caller, Readable::Keys)?;
     let keys = state.ledger.keys().to_string();
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], keys).into_response())
 }
@@ -200,10 +207,11 @@ async fn wait_for(state: &AppState, from: u64, wakes: u64, wait: Duration) {
 pub(crate) async fn permit_read(
     state: &AppState,
     caller: &Caller,
+    what: Readable,
     trace: TraceContext,
     headers: &HeaderMap,
 ) -> Result<Option<Receipt>, Problem> {
-    may_read(caller)?;
+    may_read(caller, what)?;
     if Role::of(caller.name()) != Role::Gateway {
         return Ok(None);
     }
@@ -226,25 +234,11 @@ pub(crate) async fn permit_read(
     state.reads.record(&state.ledger, read).await
 }
 
-pub(crate) fn may_read(caller: &Caller) -> Result<(), Problem> {
-    allowed(Role::of(caller.name()).may_read())
-}
-
-fn may_see_head(caller: &Caller) -> Result<(), Problem> {
-    allowed(Role::of(caller.name()).may_see_head())
-}
-
-fn allowed(may: bool) -> Result<(), Problem> {
-    if may { Ok(()) } else { Err(Problem::forbidden("this caller may not read the ledger")) }
-}
-
-/// Lookups by stream and command are for the services' own work.
-fn own_service(caller: &Caller) -> Result<(), Problem> {
-    match Role::of(caller.name()) {
-        Role::PatientService | Role::Reader => Ok(()),
-        Role::Gateway | Role::Operator | Role::External => {
-            Err(Problem::forbidden("this caller may not look records up"))
-        }
+pub(crate) fn may_read(caller: &Caller, what: Readable) -> Result<(), Problem> {
+    if Role::of(caller.name()).may_read(what) {
+        Ok(())
+    } else {
+        Err(Problem::forbidden("this caller may not read this"))
     }
 }
 

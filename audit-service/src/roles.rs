@@ -9,13 +9,40 @@ pub enum Role {
     PatientService,
     /// `gateway`: reads for clients, which is recorded; appends refusals.
     Gateway,
-    /// `projections` and `audit`: read.
-    Reader,
+    /// `projections`: reads.
+    Projections,
+    /// `audit`: reads what proves the ledger.
+    Auditor,
     /// `operator`: appends rotations of the ledger's signing key and changes of subscriptions; sees
     /// keys and checkpoints. Its reads would not be recorded, so it reads nothing else.
     Operator,
     /// Any other name: reports its accesses in the older system's form, and nothing else.
     External,
+}
+
+/// What there is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readable {
+    /// Lines from a position on, of all streams.
+    Lines,
+    /// One line by its position.
+    Line,
+    /// The lines of one patient's stream.
+    PatientStream,
+    /// The lines of a stream that is no patient's.
+    OtherStream,
+    /// The line that a command caused.
+    Command,
+    /// That a line is in the ledger.
+    Proof,
+    /// That one tree begins with another.
+    Consistency,
+    /// Tiles, of hashes and of entries.
+    Tile,
+    /// The newest checkpoint and verifier key.
+    Head,
+    /// The key history.
+    Keys,
 }
 
 impl Role {
@@ -24,20 +51,34 @@ impl Role {
         match caller {
             "patient-service" => Self::PatientService,
             "gateway" => Self::Gateway,
-            "projections" | "audit" => Self::Reader,
+            "projections" => Self::Projections,
+            "audit" => Self::Auditor,
             "operator" => Self::Operator,
             _ => Self::External,
         }
     }
 
-    /// Whether the caller may read the ledger.
-    pub fn may_read(self) -> bool {
-        !matches!(self, Self::Operator | Self::External)
-    }
-
-    /// Whether the caller may see the ledger's keys and newest checkpoint.
-    pub fn may_see_head(self) -> bool {
-        self.may_read() || self == Self::Operator
+    /// Whether the caller may read this: what its work needs, and nothing else.
+    pub fn may_read(self, what: Readable) -> bool {
+        use Readable as R;
+        match self {
+            // The lines from a position on are for erasures that a restored key ring misses at start.
+            Self::PatientService => matches!(
+                what,
+                R::Lines | R::Line | R::PatientStream | R::Command | R::Proof | R::Head
+            ),
+            // What clients with `audit:read` may ask for, each of which is recorded.
+            Self::Gateway | Self::Auditor => matches!(
+                what,
+                R::Lines | R::Line | R::Proof | R::Consistency | R::Tile | R::Head | R::Keys
+            ),
+            Self::Projections => matches!(
+                what,
+                R::Lines | R::Line | R::PatientStream | R::OtherStream | R::Proof | R::Head
+            ),
+            Self::Operator => matches!(what, R::Head | R::Keys),
+            Self::External => false,
+        }
     }
 
     /// Whether the caller may ask for records of a type. `LedgerRead` and `ExternalAccess` are
@@ -51,7 +92,7 @@ impl Role {
             }
             Self::Gateway => record_type == RecordType::AccessRefused,
             Self::Operator => record_type.kind() == Kind::Admin,
-            Self::Reader | Self::External => false,
+            Self::Projections | Self::Auditor | Self::External => false,
         }
     }
 }

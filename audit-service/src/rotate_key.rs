@@ -36,14 +36,15 @@ pub struct RotateKeyArgs {
     /// Base address of the audit service, any replica's.
     #[arg(long, env = "VITALOG_AUDIT_URL")]
     pub url: String,
-    /// The service key of the caller `operator`.
+    /// The service key of the caller `operator`. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long)]
     pub caller_key: SecretRef,
-    /// The signing key that signs now.
+    /// The signing key that signs now. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long)]
     pub signing_key: SecretRef,
     /// The signing key that takes over, made by `keygen` for the same ledger; every replica must
-    /// hold it already.
+    /// hold it already. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long)]
     pub next: SecretRef,
     /// File for the new verifier key; must not exist with another key in it.

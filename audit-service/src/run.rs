@@ -2,8 +2,9 @@
 
 use std::{io, sync::Arc};
 
-use runtime::{gate::Gate, health::Readiness, serve::serve, service_keys::Callers};
-use tokio::net::TcpListener;
+use runtime::{
+    gate::Gate, health::Readiness, listener::Listener, serve::serve, service_keys::Callers,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,7 +31,7 @@ pub enum RunError {
 ///
 /// On shutdown requests under way are finished, then the appender, then the checkpoint file.
 pub async fn run(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     callers: Callers,
     readiness: Readiness,
     shutdown: CancellationToken,
@@ -41,7 +42,7 @@ pub async fn run(
     let abandon = CancellationToken::new();
     let gate = Gate::default();
     let app = gate.router(readiness.clone());
-    let serving = tokio::spawn(serve(listener, app, shutdown.clone()));
+    let serving = tokio::spawn(serve(listener.into(), app, shutdown.clone()));
     let opened = async {
         let parts = parts.await?;
         Ok::<_, RunError>(AuditLedger::open(parts, &readiness, &tasks, &shutdown, &abandon).await?)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError};
 
 use crate::subscriptions::SubscriptionsLocation;
@@ -106,6 +107,9 @@ pub enum ConfigError {
     /// The pepper could not be loaded.
     #[error("the pepper cannot be loaded")]
     Pepper(#[source] SecretError),
+    /// A setting is insecure.
+    #[error(transparent)]
+    Insecure(Insecure),
 }
 
 /// The command line.
@@ -152,6 +156,9 @@ pub struct Options {
     /// What is told to operators.
     #[command(flatten)]
     metrics: MetricsOptions,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 impl Options {
@@ -162,6 +169,8 @@ impl Options {
 
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
+        self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
+        self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.

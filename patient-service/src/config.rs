@@ -7,7 +7,9 @@ use clap::{ArgMatches, CommandFactory, Error, FromArgMatches, Parser, Subcommand
 use domain::time::Timestamp;
 use projections::open::{OpenError, open_key_ring, open_projection_store, until_open};
 use runtime::{
+    hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
+    listener::Peers,
     secrets::{SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
     store_location::StoreLocation,
@@ -67,13 +69,21 @@ pub struct Settings {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_PATIENT_LISTEN", default_value = "127.0.0.1:7071")]
     pub listen: SocketAddr,
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
-    /// This service's key for audit-service.
+    /// This service's key for audit-service. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
     pub audit_key: SecretRef,
-    /// A caller and its service key: gateway=REF, or gateway=REF,REF while a key is rotated.
+    /// A caller and its service key: gateway=REF, or gateway=REF,REF while a key is rotated. REF is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(
         long = "caller",
         env = "VITALOG_PATIENT_CALLERS",
@@ -82,13 +92,15 @@ pub struct Settings {
         required = true
     )]
     pub callers: Vec<CallerSpec>,
-    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// The key ring.
     #[command(flatten)]
     pub ring: KeyRingArgs,
-    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64.
+    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64. REF
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_COMMAND_KEY", value_name = "REF")]
     pub command_key: SecretRef,
 }
@@ -105,6 +117,19 @@ pub enum ConfigError {
 }
 
 impl Settings {
+    /// Looks whether the settings are secure; whose connections are taken then.
+    pub fn harden(&self) -> Result<Peers, Insecure> {
+        let over = &self.overrides;
+        over.store("--store", &self.store)?;
+        over.store("--keys", &self.ring.keys)?;
+        over.upstream("--audit-url", &self.audit_url)?;
+        over.keys("--audit-key", [&self.audit_key])?;
+        over.keys("--command-key", [&self.command_key])?;
+        over.keys("--kek", &self.ring.kek)?;
+        over.callers(&self.callers)?;
+        over.peers("--listen", self.listen, &self.peers)
+    }
+
     /// Who is let in. Their keys are read again until `shutdown`.
     pub fn door(&self, shutdown: &CancellationToken) -> Result<Door, ConfigError> {
         let callers = Callers::load(&self.callers)?;
@@ -145,6 +170,7 @@ impl Settings {
             }),
         )?;
         let audit = AuditClient::start(Options::new(&self.audit_url, audit_key));
+        audit.keep_reading_key(self.audit_key.clone());
         Ok(Deps { audit, store, ring, command_key, clock: SYSTEM_CLOCK })
     }
 }

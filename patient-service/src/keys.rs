@@ -22,14 +22,16 @@ use serde::Serialize;
 /// Where the key ring is, and what it is wrapped under.
 #[derive(Debug, Args)]
 pub struct KeyRingArgs {
-    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
     pub keys: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
-    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it
-    /// is rotated. The first wraps new keys, the others only unwrap.
+    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it is
+    /// rotated. The first wraps new keys, the others only unwrap. REF is `env:NAME`, `file:/path`
+    /// or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEK", value_name = "REF", value_delimiter = ',', required = true)]
     pub kek: Vec<SecretRef>,
 }

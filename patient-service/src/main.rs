@@ -6,7 +6,7 @@ use patient_service::{
     keys::KeysCommand,
     run_once_connected,
 };
-use runtime::{crypto, settings, shutdown, telemetry};
+use runtime::{crypto, listener::Listener, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -21,6 +21,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::init("patient-service");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
+    let peers = settings.harden()?;
     let door = settings.door(&shutdown)?;
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -28,7 +29,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, "patient-service is listening");
     let readiness = door.readiness.clone();
     let connect = settings.connect(&readiness, &shutdown);
-    Ok(run_once_connected(listener, door, connect, shutdown.clone()).await?)
+    Ok(run_once_connected(Listener::new(listener, peers), door, connect, shutdown.clone()).await?)
 }
 
 /// The result goes to standard output, the progress to standard error.

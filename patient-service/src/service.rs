@@ -11,10 +11,10 @@ use projections::{
 use runtime::{
     gate::Gate,
     health::Readiness,
+    listener::Listener,
     secrets::{Secret, SecretError},
     service_keys::Callers,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -66,7 +66,7 @@ pub enum RunError {
 
 /// Serves on a bound listener until `shutdown`, then drains.
 pub async fn run(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     door: Door,
     deps: Deps,
     shutdown: CancellationToken,
@@ -77,7 +77,7 @@ pub async fn run(
 /// As [`run`], but answers health requests, and everything else 503, while `connect` opens the
 /// stores. `connect` gives `None` when shutdown came first.
 pub async fn run_once_connected(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     door: Door,
     connect: impl Future<Output = Result<Option<Deps>, ConfigError>>,
     shutdown: CancellationToken,

@@ -23,7 +23,9 @@ use projections::{
     store::ProjectionStore,
 };
 use runtime::{
+    hardening::Overrides,
     health::{self, Readiness},
+    listener::Listener,
     serve::serve,
 };
 use serde::Serialize;
@@ -33,7 +35,12 @@ use tokio_util::sync::CancellationToken;
 /// The answer that documents differ; failures have another code.
 const DIFFERENT: u8 = 1;
 
-pub(crate) async fn follow(args: FollowArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn follow(
+    args: FollowArgs,
+    overrides: &Overrides,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let peers = args.peers(overrides)?;
     let readiness = Readiness::default();
     let component = readiness.component("follower");
     let listener = TcpListener::bind(args.listen)
@@ -42,7 +49,7 @@ pub(crate) async fn follow(args: FollowArgs, shutdown: CancellationToken) -> any
     let (progress, shown) = watch::channel(Progress::default());
     let (audit, _) = ledger(&args.sources.ledger)?;
     let routes = health::routes(readiness.clone()).merge(metrics::routes(shown, audit, now));
-    let serving = tokio::spawn(serve(listener, routes, shutdown.clone()));
+    let serving = tokio::spawn(serve(Listener::new(listener, peers), routes, shutdown.clone()));
     let keep_search_criteria = args.keep_search_criteria;
     let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
     match deps(&args.sources, &readiness, &shutdown).await {
@@ -165,6 +172,7 @@ fn ledger(args: &LedgerArgs) -> anyhow::Result<(AuditClient, Option<LedgerKey>)>
         text.parse().with_context(|| path.display().to_string())
     });
     let client = AuditClient::start(Options::new(args.audit_url.as_str(), key));
+    client.keep_reading_key(args.audit_key.clone());
     Ok((client, pinned.transpose()?))
 }
 

@@ -7,7 +7,12 @@ use domain::{
     ids::{Name, PatientId},
     time::Timestamp,
 };
-use runtime::{secrets::SecretRef, store_location::StoreLocation};
+use runtime::{
+    hardening::{Insecure, Overrides, PeerArgs},
+    listener::Peers,
+    secrets::SecretRef,
+    store_location::StoreLocation,
+};
 
 use crate::follower::KEEP_SEARCH_CRITERIA;
 
@@ -18,6 +23,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// What the program does.
@@ -138,6 +146,9 @@ pub struct FollowArgs {
     /// Address of the health endpoints and of `/metrics`.
     #[arg(long, env = "VITALOG_PROJECTIONS_LISTEN", default_value = "127.0.0.1:7073")]
     pub listen: SocketAddr,
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub peers: PeerArgs,
     /// Months for which search criteria can be read; then their key is destroyed. 0 keeps them.
     #[arg(
         long,
@@ -171,11 +182,13 @@ pub struct SourceArgs {
     /// The read models.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
     pub keys: StoreLocation,
-    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it
-    /// is rotated. The first wraps new keys, the others only unwrap.
+    /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it is
+    /// rotated. The first wraps new keys, the others only unwrap. REF is `env:NAME`, `file:/path`
+    /// or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_KEK", value_name = "REF", value_delimiter = ',', required = true)]
     pub kek: Vec<SecretRef>,
 }
@@ -186,7 +199,8 @@ pub struct LedgerArgs {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
-    /// This program's key for audit-service.
+    /// This program's key for audit-service. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
     pub audit_key: SecretRef,
     /// File with the ledger's verifier key; without it the one that audit-service shows counts.
@@ -197,12 +211,59 @@ pub struct LedgerArgs {
 /// The read models.
 #[derive(Debug, Args)]
 pub struct StoreArgs {
-    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI.
+    /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub database_prefix: Name,
+}
+
+impl Command {
+    /// Looks whether the settings are secure.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        match self {
+            Self::Follow(args) => args.sources.harden(over),
+            Self::Rebuild(args) => args.sources.harden(over),
+            Self::Status(args) => args.ledger.harden(over).and_then(|()| args.store.harden(over)),
+            Self::Digest(args) => args.store.harden(over),
+            Self::Generations(GenerationsCommand::List(store))
+            | Self::Park(ParkCommand::List(store)) => store.harden(over),
+            Self::Generations(GenerationsCommand::Activate(args)) => args.sources.harden(over),
+            Self::Generations(GenerationsCommand::Drop(args)) => args.store.harden(over),
+            Self::Park(ParkCommand::Retry(args)) => args.store.harden(over),
+        }
+    }
+}
+
+impl FollowArgs {
+    /// Whose connections are taken.
+    pub fn peers(&self, over: &Overrides) -> Result<Peers, Insecure> {
+        over.peers("--listen", self.listen, &self.peers)
+    }
+}
+
+impl SourceArgs {
+    fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.ledger.harden(over)?;
+        self.store.harden(over)?;
+        over.store("--keys", &self.keys)?;
+        over.keys("--kek", &self.kek)
+    }
+}
+
+impl LedgerArgs {
+    fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.upstream("--audit-url", &self.audit_url)?;
+        over.keys("--audit-key", [&self.audit_key])
+    }
+}
+
+impl StoreArgs {
+    fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.store("--store", &self.store)
+    }
 }
 
 #[cfg(test)]

@@ -16,16 +16,17 @@ async fn main() -> ExitCode {
     let cli: Cli = settings::parse();
     telemetry::init("projections");
     crypto::install_tls_provider();
-    run(cli.command).await.unwrap_or_else(|error| {
+    run(cli).await.unwrap_or_else(|error| {
         eprintln!("Error: {error:?}");
         FAILED.into()
     })
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(Cli { command, overrides }: Cli) -> anyhow::Result<ExitCode> {
+    command.harden(&overrides)?;
     let shutdown = shutdown::on_signals();
     match command {
-        Command::Follow(args) => commands::follow(*args, shutdown).await?,
+        Command::Follow(args) => commands::follow(*args, &overrides, shutdown).await?,
         Command::Rebuild(args) => return commands::rebuild(*args, shutdown).await,
         Command::Status(args) => commands::status(*args).await?,
         Command::Digest(args) => commands::digest(args).await?,

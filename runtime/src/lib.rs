@@ -14,8 +14,11 @@
 pub mod client;
 pub mod crypto;
 pub mod files;
+pub mod hardening;
 pub mod headers;
+
 pub mod health;
+pub mod listener;
 pub mod networks;
 pub mod problem;
 pub mod retry;

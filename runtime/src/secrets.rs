@@ -2,6 +2,9 @@
 //!
 //! A setting never holds a secret, only where it is; nothing here prints one.
 
+mod error;
+pub mod vault;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,70 +19,22 @@ use zeroize::Zeroizing;
 
 use crate::files::sync_folder_of;
 
+pub use error::SecretError;
+use vault::{VaultSecret, Vaults};
+
 /// The longest secret that is loaded, in bytes; keys, passwords and connection strings are far
 /// shorter, and a reference to a wrong file should fail instead of filling memory.
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 
-/// Where a secret is: `env:NAME` or `file:/path`.
+/// Where a secret is: `env:NAME`, `file:/path` or `keyvault:https://VAULT/secrets/NAME[/VERSION]`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretRef {
     /// An environment variable.
     Env(String),
     /// A file; relative paths are relative to the working directory.
     File(PathBuf),
-}
-
-/// Why a secret could not be had. No variant contains any part of a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// The text is no reference. It is not repeated: it may be a secret pasted by mistake.
-    #[error("not a secret reference: write env:NAME or file:/path (the value is not shown)")]
-    NotAReference,
-    /// The environment variable is not set.
-    #[error("{0} is not set, or is not UTF-8: set it to the secret")]
-    Unset(SecretRef),
-    /// The file could not be read.
-    #[error("{reference} cannot be read")]
-    Unreadable {
-        /// The reference that was followed.
-        reference: SecretRef,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The secret has no content.
-    #[error("{0} is empty")]
-    Empty(SecretRef),
-    /// The secret is longer than [`MAX_SECRET_BYTES`].
-    #[error("{0} is longer than {MAX_SECRET_BYTES} bytes: it should name a secret")]
-    TooLong(SecretRef),
-    /// The secret is used as text and is not UTF-8.
-    #[error("the secret is not UTF-8 text")]
-    NotText,
-    /// The secret is used as a 256-bit key and is none.
-    #[error("the secret is not a key: write 64 hex digits or the base64 of 32 bytes")]
-    NotAKey,
-    /// A caller specification is malformed. It is not repeated, for the same reason.
-    #[error(
-        "not a caller: write NAME=REF or NAME=REF,NEXT_REF, where NAME has 1 to 64 letters, digits, dots, dashes or underscores and REF is env:NAME or file:/path (the value is not shown)"
-    )]
-    NotACaller,
-    /// A service key is too short to resist guessing.
-    #[error("the service key of {caller} is shorter than {min} bytes: make a longer one")]
-    KeyTooShort {
-        /// The caller's name.
-        caller: String,
-        /// The fewest bytes that are accepted.
-        min: usize,
-    },
-    /// Two callers would be told apart by the same key.
-    #[error("{first} and {second} have the same service key: give each its own")]
-    SharedKey {
-        /// The caller that was named first.
-        first: String,
-        /// The caller that was named later.
-        second: String,
-    },
+    /// A secret of an Azure Key Vault, had by the managed identity of this machine or app.
+    Vault(VaultSecret),
 }
 
 impl FromStr for SecretRef {
@@ -96,6 +51,8 @@ impl FromStr for SecretRef {
             && !path.contains('\0')
         {
             return Ok(Self::File(PathBuf::from(path)));
+        } else if let Some(secret) = text.strip_prefix("keyvault:") {
+            return secret.parse().map(Self::Vault);
         }
         Err(SecretError::NotAReference)
     }
@@ -106,6 +63,7 @@ impl fmt::Display for SecretRef {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Vault(secret) => write!(f, "keyvault:{secret}"),
         }
     }
 }
@@ -118,6 +76,9 @@ impl fmt::Debug for SecretRef {
 
 impl SecretRef {
     /// Reads the secret as it is now, without one trailing newline.
+    ///
+    /// The first load of a vault's secret blocks for at most [`vault::PATIENCE`]; later ones answer
+    /// at once with the last value that the vault gave.
     ///
     /// # Errors
     /// [`SecretError`] naming this reference when there is nothing to read, or nothing in it.
@@ -140,6 +101,11 @@ impl SecretRef {
                     .take(MAX_SECRET_BYTES as u64 + 1)
                     .read_to_end(&mut bytes)
                     .map_err(unreadable)?;
+            }
+            Self::Vault(secret) => {
+                let failed = |source| SecretError::Vault { reference: self.clone(), source };
+                let secret = Vaults::of_process().and_then(|vaults| vaults.load(secret));
+                bytes.extend_from_slice(secret.map_err(failed)?.bytes());
             }
         }
         if bytes.len() > MAX_SECRET_BYTES {

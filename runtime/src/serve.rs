@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -32,6 +32,7 @@ pub use limits::{
     IDLE_TIMEOUT, Limits, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS, WRITE_TIMEOUT,
 };
 
+use crate::listener::Listener;
 use crate::networks::Networks;
 use crate::problem::panic_response;
 use crate::tls::{self, TlsAcceptor};
@@ -68,7 +69,7 @@ impl Default for Server {
 /// # Errors
 /// As for [`Server::serve`].
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     app: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -91,10 +92,11 @@ impl Server {
     /// None at present: errors of accepting are logged and waited out.
     pub async fn serve(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         app: Router,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
+        let listener = listener.into();
         let Self { limits, uncounted, tls } = self;
         // Dropped, and the watcher with it, when serving ends.
         let mut watching = JoinSet::new();
@@ -156,7 +158,7 @@ impl Server {
 type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
 /// Waits for a free slot first, so that what is over the bound stays with the kernel.
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
+async fn accept(listener: &Listener, slots: &Arc<Semaphore>) -> io::Result<Accepted> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, slot))

@@ -40,6 +40,11 @@ impl CallerSpec {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Where its keys are: the current one, and the next while there are two.
+    pub fn keys(&self) -> &[SecretRef] {
+        &self.keys
+    }
 }
 
 impl FromStr for CallerSpec {

@@ -11,13 +11,15 @@ pub enum StoreLocation {
     Sqlite(PathBuf),
     /// `mongodb://…` or `mongodb+srv://…`
     MongoUri(String),
-    /// `env:NAME` or `file:/path`, which hold such a URI.
+    /// `env:NAME`, `file:/path` or `keyvault:https://…`, which hold such a URI.
     MongoReference(SecretRef),
 }
 
 /// A text that names no store. Does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a store is sqlite:PATH, mongodb://…, or env:NAME or file:/path holding a MongoDB URI")]
+#[error(
+    "a store is sqlite:PATH, mongodb://…, or env:NAME, file:/path or keyvault:https://… holding a MongoDB URI"
+)]
 pub struct NotAStore;
 
 impl StoreLocation {

@@ -19,8 +19,9 @@ pub struct Options {
     /// Where keys and embedded stores are; made at the first start.
     #[arg(long, env = "VITALOG_DATA_DIR", default_value = "./vitalog-data")]
     pub data_dir: PathBuf,
-    /// A MongoDB for all stores (`mongodb://…`, or `env:NAME` or `file:/path` holding such a URI);
-    /// without it they are files in the data directory.
+    /// A MongoDB for all stores (`mongodb://…`, or a reference to such a URI); without it they are
+    /// files in the data directory. A reference is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_STORE", hide_env_values = true)]
     pub store: Option<StoreLocation>,
     /// Databases on MongoDB are called `PREFIX_ledger`, `PREFIX_patients` and `PREFIX_keys`.

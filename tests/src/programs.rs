@@ -34,11 +34,21 @@ impl Program {
         rust_log: &str,
         log: &Path,
     ) -> anyhow::Result<Self> {
+        Self::start_in(program, arguments, [("RUST_LOG", rust_log)], log)
+    }
+
+    /// As [`Program::start`], with this environment and nothing else.
+    pub fn start_in(
+        program: &Path,
+        arguments: &[impl AsRef<OsStr>],
+        environment: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let output = OpenOptions::new().create(true).append(true).open(log)?;
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
-            .env("RUST_LOG", rust_log)
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use domain::{
     ids::{Mac, Stream},
     wire::{ConsistencyProof, Proposal, Receipt, Stored},
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
-use runtime::{secrets::Secret, service_keys::SERVICE_KEY_HEADER};
+use runtime::{
+    secrets::{Secret, SecretRef},
+    service_keys::SERVICE_KEY_HEADER,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -26,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a read may take beyond the wait that it asks for.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a key that is named by reference is read again.
+const KEY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Lines asked for at once while a whole stream is read.
 const STREAM_PAGE: usize = 1_000;
@@ -64,11 +71,18 @@ pub enum ProofSize {
     Latest,
 }
 
+/// The service as this process reaches it.
+pub(crate) struct Service {
+    url: String,
+    key: ArcSwap<Secret>,
+    append_deadline: Duration,
+}
+
 /// A handle to the audit service; clones share one queue and one connection pool.
 #[derive(Clone)]
 pub struct AuditClient {
     http: reqwest::Client,
-    options: Arc<Options>,
+    service: Arc<Service>,
     queue: mpsc::Sender<Append>,
 }
 
@@ -76,10 +90,40 @@ impl AuditClient {
     /// Starts the sending task on the current runtime; it ends when the last handle is dropped.
     pub fn start(options: Options) -> Self {
         let http = runtime::client::internal_client();
-        let options = Arc::new(options);
+        let Options { url, service_key, append_deadline } = options;
+        let key = ArcSwap::from_pointee(service_key);
+        let service = Arc::new(Service { url, key, append_deadline });
         let (queue, appends) = mpsc::channel(QUEUE);
-        tokio::spawn(sender::run(http.clone(), options.clone(), appends));
-        Self { http, options, queue }
+        tokio::spawn(sender::run(http.clone(), service.clone(), appends));
+        Self { http, service, queue }
+    }
+
+    /// Reads this service's key again every second, so that rotating it needs no restart, until
+    /// the last handle is dropped. While it cannot be read, the last one stays, which the log says
+    /// once.
+    pub fn keep_reading_key(&self, reference: SecretRef) {
+        let service = Arc::downgrade(&self.service);
+        tokio::spawn(async move {
+            let mut failing = false;
+            loop {
+                tokio::time::sleep(KEY_INTERVAL).await;
+                let Some(service) = service.upgrade() else { return };
+                let read = reference.load();
+                if let Err(error) = &read
+                    && !failing
+                {
+                    let error = error as &dyn std::error::Error;
+                    tracing::error!(error, "the service key cannot be read; the last one stays");
+                }
+                failing = read.is_err();
+                if let Ok(key) = read
+                    && key.bytes() != service.key.load().bytes()
+                {
+                    tracing::info!("the service key for the audit service was read again");
+                    service.key.store(Arc::new(key));
+                }
+            }
+        });
     }
 
     /// Appends one record.
@@ -88,7 +132,7 @@ impl AuditClient {
     /// marked as not fresh. An event then has one effect, by its command id; an access may be
     /// recorded twice, which overstates it and never hides it.
     pub async fn append(&self, mut proposal: Proposal) -> Result<Receipt, AppendError> {
-        let deadline = Instant::now() + self.options.append_deadline;
+        let deadline = Instant::now() + self.service.append_deadline;
         let mut pause = FIRST_PAUSE;
         let mut maybe_stored = false;
         loop {
@@ -261,18 +305,18 @@ impl AuditClient {
     }
 
     fn get(&self, path: &str) -> RequestBuilder {
-        request(&self.http, &self.options, Method::GET, path)
+        request(&self.http, &self.service, Method::GET, path)
     }
 }
 
 pub(crate) fn request(
     http: &reqwest::Client,
-    options: &Options,
+    service: &Service,
     method: Method,
     path: &str,
 ) -> RequestBuilder {
-    http.request(method, format!("{}{path}", options.url))
-        .header(SERVICE_KEY_HEADER, options.service_key.bytes())
+    http.request(method, format!("{}{path}", service.url))
+        .header(SERVICE_KEY_HEADER, service.key.load().bytes())
 }
 
 async fn accepted(request: RequestBuilder) -> Result<reqwest::Response, ReadError> {

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{client, client::Options, error::AppendError};
+use crate::{client, client::Service, error::AppendError};
 
 /// Requests under way at once. While one waits for its block to become durable, the next
 /// stands ready at the audit service for the following block; more would only thin them out.
@@ -54,7 +54,7 @@ impl Append {
 /// Runs until every handle is gone.
 pub(crate) async fn run(
     http: reqwest::Client,
-    options: Arc<Options>,
+    service: Arc<Service>,
     mut appends: mpsc::Receiver<Append>,
 ) {
     let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT));
@@ -64,9 +64,9 @@ pub(crate) async fn run(
         if batch.is_empty() {
             continue;
         }
-        let (http, options) = (http.clone(), options.clone());
+        let (http, service) = (http.clone(), service.clone());
         tokio::spawn(async move {
-            send(&http, &options, batch).await;
+            send(&http, &service, batch).await;
             drop(permit);
         });
     }
@@ -89,12 +89,12 @@ fn take_waiting(first: Append, appends: &mut mpsc::Receiver<Append>) -> Vec<Appe
     batch
 }
 
-async fn send(http: &reqwest::Client, options: &Options, batch: Vec<Append>) {
+async fn send(http: &reqwest::Client, service: &Service, batch: Vec<Append>) {
     let deadline = batch.iter().map(|append| append.deadline).max().unwrap_or_else(Instant::now);
     let (items, answers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|append| (append.proposal, append.answer)).unzip();
     let expected = items.len();
-    let request = client::request(http, options, Method::POST, "/records/batch")
+    let request = client::request(http, service, Method::POST, "/records/batch")
         .timeout(deadline.saturating_duration_since(Instant::now()))
         .json(&AppendRequest { items });
     match exchange(request, expected).await {

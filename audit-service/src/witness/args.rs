@@ -42,7 +42,8 @@ struct ServeWitnessArgs {
     /// Address to listen on.
     #[arg(long, env = "VITALOG_WITNESS_LISTEN", default_value = "127.0.0.1:7074")]
     listen: SocketAddr,
-    /// The witness's key, as made by `witness keygen`: a reference to a secret.
+    /// The witness's key, as made by `witness keygen`: a reference to a secret. REF is `env:NAME`,
+    /// `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_WITNESS_KEY", required = true)]
     key: SecretRef,
     /// Folder of what was seen. It must never be set back to an older copy.

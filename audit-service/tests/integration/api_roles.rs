@@ -78,14 +78,14 @@ async fn each_caller_has_its_own_routes() {
     let expected = [
         (
             "patient-service",
-            [200, 200, 201, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201],
+            [200, 200, 201, 200, 200, 200, 200, 200, 403, 200, 403, 403, 403, 201, 201],
         ),
         ("gateway", [200, 200, 403, 200, 403, 403, 200, 200, 200, 200, 200, 200, 200, 201, 201]),
         (
             "projections",
-            [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201],
+            [200, 200, 403, 200, 200, 403, 200, 200, 403, 200, 403, 403, 403, 201, 201],
         ),
-        ("audit", [200, 200, 403, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 201, 201]),
+        ("audit", [200, 200, 403, 200, 403, 403, 200, 200, 200, 200, 200, 200, 200, 201, 201]),
         ("operator", [403, 403, 403, 200, 403, 403, 200, 200, 200, 403, 403, 403, 403, 201, 201]),
         ("old-clinic", [403, 403, 403, 200, 403, 403, 403, 403, 403, 403, 403, 403, 403, 201, 201]),
     ];
@@ -106,6 +106,11 @@ async fn each_caller_has_its_own_routes() {
                 let may = caller == "patient-service";
                 assert_eq!(decided, if may { "appended" } else { "refused" }, "{caller}");
             }
+        }
+        for stream in ["ledger/keys", "gateway/subscriptions"] {
+            let answer = server.get(caller, &format!("/streams/{stream}/records")).await;
+            let may = caller == "projections";
+            assert_eq!(answer.status, if may { 200 } else { 403 }, "{caller} {stream}");
         }
         server.send(server.request(caller, "GET", "/nowhere")).await.is_problem(404);
         let wrong = server.send(server.request(caller, "DELETE", "/records")).await;

@@ -95,7 +95,7 @@ async fn the_key_is_rotated_once_and_shown() {
     assert_eq!(listed.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(read_listing(&listed.text).unwrap(), [(0, old), (1, key.clone())]);
     let path = "/streams/ledger/keys/records?from=1";
-    let rotations = desk.server.get("audit", path).await.records();
+    let rotations = desk.server.get("projections", path).await.records();
     assert_eq!(rotations.iter().map(|record| record.seq).collect::<Vec<_>>(), [0]);
     key.open(&desk.server.get("audit", "/checkpoint").await.text).unwrap();
     desk.server.stop().await;

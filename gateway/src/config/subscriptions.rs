@@ -5,6 +5,7 @@ mod list;
 
 use clap::Args;
 use domain::ids::Name;
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::SecretRef;
 
 use crate::subscriptions::SubscriptionsLocation;
@@ -30,7 +31,18 @@ pub struct SubscriptionOptions {
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub(super) database_prefix: Name,
-    /// Where the pepper of the subscription keys is: `env:NAME` or `file:/path`
+    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PEPPER", value_name = "REF", required = true)]
     pub(super) pepper: Option<SecretRef>,
+}
+
+impl SubscriptionOptions {
+    /// Looks whether the subscriptions are kept securely.
+    pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        if let Some(SubscriptionsLocation::Mongo { server, .. }) = &self.subscriptions {
+            over.store("--subscriptions", server)?;
+        }
+        over.keys("--pepper", &self.pepper)
+    }
 }

@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError, SecretRef};
 
 use super::{ConfigError, Settings};
@@ -106,13 +107,14 @@ pub struct UpstreamOptions {
     /// Address of patient-service
     #[arg(long, env = "VITALOG_PATIENT_URL", default_value = "http://127.0.0.1:7071")]
     patient_url: String,
-    /// Where the key for patient-service is: `env:NAME` or `file:/path`
+    /// Where the key for patient-service is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PATIENT_KEY", value_name = "REF", required = true)]
     patient_key: Option<SecretRef>,
     /// Address of audit-service
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     audit_url: String,
-    /// Where the key for audit-service is: `env:NAME` or `file:/path`
+    /// Where the key for audit-service is. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF", required = true)]
     audit_key: Option<SecretRef>,
     /// How much may go to the services.
@@ -165,6 +167,14 @@ impl Bounds {
 impl UpstreamOptions {
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// Looks whether the services are reached securely.
+    pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.upstream("--patient-url", &self.patient_url)?;
+        over.upstream("--audit-url", &self.audit_url)?;
+        over.keys("--patient-key", &self.patient_key)?;
+        over.keys("--audit-key", &self.audit_key)
     }
 
     /// patient-service and audit-service.

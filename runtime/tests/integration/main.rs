@@ -1,6 +1,7 @@
 //! What the runtime promises to every service, tried from outside.
 #![allow(clippy::unwrap_used)]
 
+mod fake_vault;
 mod gate;
 mod headers;
 mod health;
@@ -12,6 +13,7 @@ mod service_keys;
 mod telemetry;
 mod tls;
 mod trace_context;
+mod vault;
 
 use axum::body::Body;
 use axum::response::Response;

@@ -22,7 +22,7 @@ fn what_is_no_reference_is_refused_without_repeating_it() {
         let error = text.parse::<SecretRef>().unwrap_err();
         let shown = format!("{error} {error:?}");
         assert!(!shown.contains(CANARY), "{shown}");
-        assert!(error.to_string().contains("env:NAME or file:/path"));
+        assert!(error.to_string().contains("env:NAME, file:/path or keyvault:https://"));
     }
 }
 

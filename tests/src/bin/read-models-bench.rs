@@ -41,6 +41,9 @@ use tests::{
 };
 use uuid::Uuid;
 
+/// The key-encryption key. Programs refuse one that is a pattern.
+const KEK: [u8; 32] = *b"the bench keeps no secrets of it";
+
 /// Patients written at once into the store that is searched.
 const BATCH: usize = 1_000;
 
@@ -90,12 +93,11 @@ async fn main() -> anyhow::Result<()> {
 async fn rebuilds(stores: &[String], events: u64) -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let path = |name: &str| folder.path().join(name);
-    write_secret_file(path("kek"), "42".repeat(32))?;
+    write_secret_file(path("kek"), hex::encode(KEK))?;
     write_secret_file(path("service-key"), service_key("projections").text()?)?;
     let ledger = Ledger::start(folder.path()).await?;
     let keys = StoreLocation::Sqlite(path("keys.db"));
-    let ring =
-        KeyRing::new(open_key_store(&keys, &"bench".parse()?).await?, Kek::new([0x42; 32].into()));
+    let ring = KeyRing::new(open_key_store(&keys, &"bench".parse()?).await?, Kek::new(KEK.into()));
     let begun = Instant::now();
     ledger.fill(&ring, events).await?;
     show(&format!("a ledger of {events} events was filled in {:.0} s", seconds(begun)));

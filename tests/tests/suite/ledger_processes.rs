@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 pub(super) const ORIGIN: &str = "test-ledger";
-const SEAL_KEY: [u8; 32] = [5; 32];
+const SEAL_KEY: [u8; 32] = *b"seal key of the ledger processes";
 const OPERATOR_KEY: &str = "the-service-key-of-operator";
 const SERVICE_KEY: &str = "the-service-key-of-patient-service";
 

@@ -8,10 +8,13 @@ mod cohort;
 mod docs_page;
 mod end_to_end;
 mod erasure;
+#[path = "../../../runtime/tests/integration/fake_vault.rs"]
+mod fake_vault;
 mod faults;
 mod follower;
 mod four_processes;
 mod held_insert;
+mod insecure;
 mod jose;
 mod key_pool;
 mod key_ring;
@@ -32,3 +35,4 @@ mod security_md;
 mod signed_export;
 mod tamper;
 mod users;
+mod vault;

@@ -25,7 +25,8 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     server: OptionalServerArgs,
     /// A store directly: sqlite:PATH, mongodb://…, or a reference to such a URI. What stands beside
-    /// the records is checked as well.
+    /// the records is checked as well. A reference is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, value_name = "STORE")]
     store: Option<StoreLocation>,
     /// The checkpoint that covers the records. A live ledger gives its own.
@@ -51,8 +52,8 @@ pub(crate) struct VerifyArgs {
     /// Keep the checkpoint here as trusted if everything is intact.
     #[arg(long, value_name = "FILE")]
     pub(super) save: Option<PathBuf>,
-    /// The key that seals blocks, for --store: `env:NAME` or `file:/path` with 32 bytes,
-    /// hexadecimal or base64. Without it seals are not checked.
+    /// The key that seals blocks, for --store: REF with 32 bytes, hexadecimal or base64. Without it
+    /// seals are not checked. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, value_name = "REF", requires = "store")]
     seal_key: Option<SecretRef>,
     /// Databases on MongoDB are called `PREFIX_ledger`.

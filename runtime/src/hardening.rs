@@ -1,0 +1,192 @@
+//! What a service refuses to start with, each by the name of its setting.
+//!
+//! Every refusal has an override `--insecure-allow-…`, which is logged at each start. `standalone`,
+//! whose inner listeners are on loopback and whose keys it makes itself, has none of this.
+
+mod keys;
+mod uri;
+
+use std::net::{IpAddr, SocketAddr};
+
+use clap::Args;
+use reqwest::Url;
+
+use crate::{
+    listener::Peers,
+    networks::Network,
+    secrets::{SecretError, SecretRef},
+    service_keys::CallerSpec,
+    store_location::StoreLocation,
+};
+
+/// Why a service does not start: a setting is insecure, or its secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Insecure {
+    /// A password stands in a setting.
+    #[error(
+        "{0} holds a password, which shows in lists of processes: put the whole URI where only this service can read it, and name that by env:NAME, file:/path or keyvault:https://… (--insecure-allow-plaintext-secrets takes it all the same)"
+    )]
+    Plaintext(&'static str),
+    /// A key that is known to all.
+    #[error(
+        "{0} is a default or known key: make one of 32 random bytes (--insecure-allow-known-keys takes it all the same)"
+    )]
+    KnownKey(&'static str),
+    /// A database that asks nobody who he is.
+    #[error(
+        "{0} names a MongoDB on another machine without authentication: give it a user and a password, or authMechanism=MONGODB-X509 or MONGODB-OIDC (--insecure-allow-open-stores takes it all the same)"
+    )]
+    OpenStore(&'static str),
+    /// An internal listener that others can reach, and no word on whose connections it takes.
+    #[error(
+        "{listen} is no loopback address, so --allow-network must say from which networks connections are taken, such as 10.1.0.0/16 (--insecure-allow-any-network takes all)"
+    )]
+    AnyNetwork {
+        /// The setting with the address.
+        listen: &'static str,
+    },
+    /// Patient data and keys would cross a network in the clear.
+    #[error(
+        "{0} is plain http to another machine: use https (--insecure-allow-plain-http takes it all the same)"
+    )]
+    PlainHttp(&'static str),
+    /// A secret that is to be looked at cannot be had.
+    #[error("{setting} cannot be used")]
+    Secret {
+        /// The setting.
+        setting: &'static str,
+        /// Why.
+        #[source]
+        source: SecretError,
+    },
+}
+
+/// What to accept though it is insecure.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct Overrides {
+    /// Insecure: take connection strings with passwords on the command line.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_PLAINTEXT_SECRETS")]
+    pub insecure_allow_plaintext_secrets: bool,
+    /// Insecure: take default and known keys.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_KNOWN_KEYS")]
+    pub insecure_allow_known_keys: bool,
+    /// Insecure: take databases on other machines that ask for no authentication.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_OPEN_STORES")]
+    pub insecure_allow_open_stores: bool,
+    /// Insecure: take connections from every network.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_ANY_NETWORK")]
+    pub insecure_allow_any_network: bool,
+    /// Insecure: send patient data and service keys to other machines without encryption.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_PLAIN_HTTP")]
+    pub insecure_allow_plain_http: bool,
+}
+
+/// Whose connections an internal listener takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PeerArgs {
+    /// Network whose connections are taken, such as 10.1.0.0/16; may be given several times.
+    /// Without any, only this machine's are. Others are closed before a byte is read.
+    #[arg(
+        long = "allow-network",
+        env = "VITALOG_ALLOW_NETWORK",
+        value_name = "NETWORK",
+        value_delimiter = ' '
+    )]
+    pub allow_network: Vec<Network>,
+}
+
+impl Overrides {
+    /// Whose connections are taken by a listener on `address`, which the setting `listen` names.
+    ///
+    /// # Errors
+    /// [`Insecure::AnyNetwork`] when others can reach it and no networks are named.
+    pub fn peers(
+        &self,
+        listen: &'static str,
+        address: SocketAddr,
+        peers: &PeerArgs,
+    ) -> Result<Peers, Insecure> {
+        let networks = peers.allow_network.iter().copied().collect();
+        if !peers.allow_network.is_empty() || address.ip().to_canonical().is_loopback() {
+            return Ok(Peers::Of(networks));
+        }
+        let error = Insecure::AnyNetwork { listen };
+        unless(self.insecure_allow_any_network, error).map(|()| Peers::Anyone)
+    }
+
+    /// Looks at a store's location; follows its reference.
+    ///
+    /// # Errors
+    /// [`Insecure::Plaintext`], [`Insecure::OpenStore`] or [`Insecure::Secret`].
+    pub fn store(&self, setting: &'static str, store: &StoreLocation) -> Result<(), Insecure> {
+        if let StoreLocation::MongoUri(uri) = store
+            && uri::has_password(uri)
+        {
+            let error = Insecure::Plaintext(setting);
+            unless(self.insecure_allow_plaintext_secrets, error)?;
+        }
+        let failed = |source| Insecure::Secret { setting, source };
+        let Some(uri) = store.mongo_uri().map_err(failed)? else { return Ok(()) };
+        if uri::is_open(uri.text().map_err(failed)?) {
+            unless(self.insecure_allow_open_stores, Insecure::OpenStore(setting))?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the keys that a setting names.
+    ///
+    /// # Errors
+    /// [`Insecure::KnownKey`] or [`Insecure::Secret`].
+    pub fn keys<'a>(
+        &self,
+        setting: &'static str,
+        keys: impl IntoIterator<Item = &'a SecretRef>,
+    ) -> Result<(), Insecure> {
+        for key in keys {
+            let key = key.load().map_err(|source| Insecure::Secret { setting, source })?;
+            if keys::is_known(key.bytes()) {
+                unless(self.insecure_allow_known_keys, Insecure::KnownKey(setting))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the keys of all callers.
+    ///
+    /// # Errors
+    /// As for [`Overrides::keys`].
+    pub fn callers(&self, callers: &[CallerSpec]) -> Result<(), Insecure> {
+        self.keys("--caller", callers.iter().flat_map(CallerSpec::keys))
+    }
+
+    /// Looks at the address of a service that is sent keys and patient data.
+    ///
+    /// # Errors
+    /// [`Insecure::Plaintext`] or [`Insecure::PlainHttp`]. What is no URL is left to whoever uses it.
+    pub fn upstream(&self, setting: &'static str, url: &str) -> Result<(), Insecure> {
+        let Ok(url) = Url::parse(url) else { return Ok(()) };
+        if url.password().is_some() {
+            unless(self.insecure_allow_plaintext_secrets, Insecure::Plaintext(setting))?;
+        }
+        if url.scheme() == "http" && !url.host_str().is_some_and(is_this_machine) {
+            unless(self.insecure_allow_plain_http, Insecure::PlainHttp(setting))?;
+        }
+        Ok(())
+    }
+}
+
+/// The error, unless it is overridden, which is logged.
+fn unless(overridden: bool, error: Insecure) -> Result<(), Insecure> {
+    if !overridden {
+        return Err(error);
+    }
+    tracing::warn!(reason = %error, "started though it is insecure, as the settings ask for");
+    Ok(())
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
