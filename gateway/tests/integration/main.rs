@@ -10,3 +10,4 @@ mod harness;
 mod prefer;
 mod reload;
 mod secrecy;
+mod smuggling;
