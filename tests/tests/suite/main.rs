@@ -25,6 +25,7 @@ mod projection_store;
 mod proofs;
 mod replay;
 mod scenario;
+mod schemathesis;
 mod sealing;
 mod secrecy;
 mod signed_export;
