@@ -7,6 +7,7 @@ mod docs;
 mod failures;
 mod forwarding;
 mod harness;
+mod owasp;
 mod prefer;
 mod reload;
 mod secrecy;
