@@ -21,6 +21,7 @@ mod ledger_appender;
 mod ledger_failover;
 mod ledger_processes;
 mod ledger_store;
+mod owasp;
 mod projection_store;
 mod proofs;
 mod replay;
