@@ -38,6 +38,7 @@ pub(crate) const CANARY: &str = "canary";
 pub(crate) const CLINIC: &str = "canary-clinic";
 pub(crate) const CLINIC_SECONDARY: &str = "canary-clinic-secondary";
 pub(crate) const READER: &str = "canary-reader";
+pub(crate) const WRITER: &str = "canary-writer";
 pub(crate) const COMPLIANCE: &str = "canary-compliance";
 pub(crate) const PRIVACY: &str = "canary-privacy";
 pub(crate) const BARE: &str = "canary-bare";
@@ -61,6 +62,7 @@ pub(crate) fn subscriptions() -> Vec<Entry> {
     vec![
         entry("clinic", &[PatientRead, PatientWrite], &[CLINIC, CLINIC_SECONDARY]),
         entry("reader", &[PatientRead], &[READER]),
+        entry("writer", &[PatientWrite], &[WRITER]),
         entry("compliance", &[AuditRead], &[COMPLIANCE]),
         entry("privacy", &[PatientErase], &[PRIVACY]),
         entry("bare", &[], &[BARE]),

@@ -157,6 +157,8 @@ async fn silent(system: &System, verbose: bool) {
             }
         }
     }
+    metrics(system, &secrets).await;
+    files(&system.data(), &secrets);
     let ledger = Ledger::read(&system.compliance()).await;
     for line in &ledger.lines {
         let mut record: Value = serde_json::from_str(line).unwrap();
@@ -169,6 +171,46 @@ async fn silent(system: &System, verbose: bool) {
             assert!(!line.contains(secret.as_str()), "{name} in {line}");
         }
     }
+}
+
+/// What every process says about itself, wherever it does.
+async fn metrics(system: &System, secrets: &BTreeMap<String, String>) {
+    let addresses = system.addresses();
+    let mut urls: Vec<_> = system.logs().keys().map(|name| system.health_url(name)).collect();
+    urls.extend([addresses.patient_service.clone(), addresses.audit_service.clone()]);
+    for url in urls {
+        for path in ["/metrics", "/readyz", "/healthz"] {
+            let request = Api::new(&url).request(Method::GET, path);
+            let key = &secrets["service-gateway.key"];
+            let answer = send(request.header("x-functions-key", key)).await;
+            let said = String::from_utf8_lossy(&answer.body);
+            assert!(!contains_canary(&said), "{url}{path} says {said}");
+            for (name, secret) in secrets {
+                assert!(!said.contains(secret.as_str()), "{url}{path} says {name}");
+            }
+        }
+    }
+}
+
+/// What lies on disk: a key only where keys are kept, and personal data in clear only in the read
+/// models and in their indexes.
+fn files(data: &Path, secrets: &BTreeMap<String, String>) {
+    let mut looked_at = 0;
+    for entry in fs::read_dir(data).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if !entry.file_type().unwrap().is_file() {
+            continue;
+        }
+        let content = fs::read(entry.path()).unwrap();
+        let text = String::from_utf8_lossy(&content);
+        assert!(name.starts_with("patients.db") || !contains_canary(&text), "{name} has canaries");
+        for (secret_name, secret) in secrets {
+            assert!(!text.contains(secret.as_str()), "{name} has {secret_name}");
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at > 0 && data.join("subscriptions.toml").is_file());
 }
 
 /// Every key and secret that the system has, by its file.
