@@ -28,4 +28,5 @@ mod scenario;
 mod sealing;
 mod secrecy;
 mod signed_export;
+mod subscriptions;
 mod tamper;
