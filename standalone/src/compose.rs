@@ -87,8 +87,10 @@ pub async fn run(
         outside: options.outside.outside(&audit_clock),
         clock: audit_clock,
     };
-    let callers =
-        callers(&data, &["gateway", "patient-service", "projections", "audit", "external"])?;
+    let callers = callers(
+        &data,
+        &["gateway", "patient-service", "projections", "audit", "external", "operator"],
+    )?;
     system.spawn("audit-service", async move {
         let parts = async { Ok(parts) };
         Ok(audit_service::run(audit_listener, callers, Readiness::default(), stop, parts).await?)

@@ -31,6 +31,9 @@ const SECRETS: [&str; 9] = [
     "service-audit",
     "service-external",
 ];
+/// The key of `operator`, who rotates signing keys and changes subscriptions. It guards no stored
+/// data, and older directories do not have it, so it is made whenever it is missing.
+const OPERATOR: &str = "service-operator";
 const SEAL: &str = "seal";
 const KEK: &str = "kek";
 const PREVIOUS_KEK: &str = "kek.previous";
@@ -108,7 +111,7 @@ impl DataDir {
         if let (Some(first), false) = (missing.first(), stores_are_empty) {
             return Err(DataDirError::Missing(first.clone()));
         }
-        for name in SECRETS {
+        for name in SECRETS.into_iter().chain([OPERATOR]) {
             Self::make(&self.secret_path(name), random_key_hex)?;
         }
         Self::make(&self.secret_path(LEDGER), new_ledger_key)?;

@@ -280,6 +280,40 @@ impl System {
         Ok(())
     }
 
+    /// Lays out one more gateway, with subscriptions of its own, which is not started yet.
+    pub fn another_gateway(&mut self, name: &str, subscriptions: &str) -> anyhow::Result<Api> {
+        let Addresses { patient_service, audit_service, .. } = &self.addresses;
+        let (recipe, url) = self.gateway(patient_service, audit_service, subscriptions)?;
+        self.recipes.insert(name.to_owned(), recipe);
+        Ok(Api::new(url))
+    }
+
+    /// Runs `gateway subscriptions`, recording what it does; what it prints.
+    pub async fn subscriptions(
+        &self,
+        subscriptions: Option<&str>,
+        command: &[&str],
+    ) -> anyhow::Result<String> {
+        let file = self.data().join("subscriptions.toml").display().to_string();
+        let mut arguments = strings(&["subscriptions"]);
+        arguments.extend(strings(command));
+        arguments.extend(strings(&["--subscriptions", subscriptions.unwrap_or(&file)]));
+        arguments.extend(strings(&["--database-prefix", &self.prefix]));
+        if command[0] != "list" {
+            arguments.extend(strings(&["--audit-url", &self.addresses.audit_service]));
+            arguments.push(format!("--caller-key={}", self.secret("service-operator")));
+        }
+        if ["add", "rotate"].contains(&command[0]) {
+            arguments.push(format!("--pepper={}", self.secret("pepper")));
+        }
+        // Of its own, because several may run at once.
+        let folder = tempfile::tempdir()?;
+        let output = programs::run("gateway", &arguments, folder.path(), PATIENCE).await?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "gateway {command:?} failed: {log}");
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+
     /// Waits until the follower has followed the whole ledger.
     pub async fn followed(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;

@@ -29,8 +29,8 @@ pub enum CommandError {
     /// The key of the operator could not be loaded.
     #[error("the operator's service key cannot be loaded")]
     CallerKey(#[source] SecretError),
-    /// The ledger did not take the record; nothing was done.
-    #[error("the change is not recorded, so it was not made; run it again")]
+    /// The ledger did not acknowledge the record; nothing was done.
+    #[error("the ledger did not acknowledge the record, so the change was not made: run it again")]
     NotRecorded(#[source] AppendError),
     /// It stands in the ledger and was not done.
     #[error("the change is recorded (seq {seq:?}) and not made: run it again")]
@@ -108,7 +108,7 @@ async fn replace(
 
 impl Journal {
     /// Appends the record of a change at the end of its stream, whose version only a refusal tells:
-    /// an operator may not read the ledger.
+    /// an operator may not read the ledger. One whose acknowledgement is lost is recorded again.
     async fn record(&self, change: &Change) -> Result<Receipt, AppendError> {
         let mut version = 1;
         for _ in 1..TRIES {

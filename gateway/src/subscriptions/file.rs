@@ -1,21 +1,22 @@
 //! Subscriptions in a TOML file, which may be edited by hand: what a command does not change
 //! stays as it is, comments included.
 
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use domain::ids::Name;
 use runtime::files;
 use runtime::secrets::write_secret_file;
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use toml_edit::{ArrayOfTables, DocumentMut, Item, Table};
 
+use self::text::{edit, parse, render};
 use super::store::{Replaced, Revision, Snapshot, SubscriptionStore};
 use super::usage::Counted;
 use super::{Entry, SubscriptionsError, entry};
@@ -28,16 +29,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two tries to get the lock; it is held for about one write.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
-/// The name of the array.
-const SUBSCRIPTION: &str = "subscription";
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(default, rename = "subscription")]
-    subscriptions: Vec<Entry>,
-}
 
 /// A file of subscriptions; `<file>.usage` beside it has the counts of the one gateway that
 /// uses it.
@@ -197,21 +188,8 @@ fn read_text(path: &Path) -> Result<String, SubscriptionsError> {
     Ok(text)
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Entry>, SubscriptionsError> {
-    let document: Document = toml_edit::de::from_str(text)
-        .map_err(|error| malformed(path, text, error.span().map(|span| span.start)))?;
-    entry::check(&document.subscriptions)?;
-    Ok(document.subscriptions)
-}
-
-fn malformed(path: &Path, text: &str, at: Option<usize>) -> SubscriptionsError {
-    let before = at.and_then(|at| text.get(..at));
-    let line = before.map_or(0, |before| before.matches('\n').count() + 1);
-    SubscriptionsError::Malformed { path: path.to_owned(), line }
-}
-
-/// Writes a file with these subscriptions in place of what was there, atomically, durably, and
-/// readable by its owner alone.
+/// Writes a file with these subscriptions in place of what was there, atomically and durably. A
+/// new file is readable by its owner alone; one that is replaced keeps owner and mode.
 pub fn write_file(path: &Path, entries: &[Entry]) -> Result<(), SubscriptionsError> {
     entry::check(entries)?;
     let _lock = lock(path)?;
@@ -236,82 +214,6 @@ fn replace_entries(
     parse(path, &text)?;
     replace_text(path, &text)?;
     Ok(Replaced::Done)
-}
-
-/// The text with `after` in place of `before`, and all else as it is.
-fn edit(
-    path: &Path,
-    mut text: String,
-    before: &[Entry],
-    after: &[Entry],
-) -> Result<String, SubscriptionsError> {
-    let find = |name: &Name| after.iter().find(|entry| entry.name == *name);
-    if before.iter().any(|old| find(&old.name) != Some(old)) {
-        let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-            malformed(path, &text, error.span().map(|span| span.start))
-        })?;
-        // A list of inline tables has no place for comments, so nothing is lost with its form.
-        let tables = document.remove(SUBSCRIPTION).unwrap_or_default().into_array_of_tables();
-        let mut tables = tables.map_err(|_| malformed(path, &text, None))?;
-        // From the end, so that the places before one that is removed stay.
-        for (place, old) in before.iter().enumerate().rev() {
-            match find(&old.name) {
-                None => {
-                    tables.remove(place);
-                }
-                Some(new) if new == old => {}
-                Some(new) => {
-                    let table =
-                        tables.get_mut(place).ok_or_else(|| malformed(path, &text, None))?;
-                    update(table, &to_table(path, old)?, to_table(path, new)?);
-                }
-            }
-        }
-        document.insert(SUBSCRIPTION, Item::ArrayOfTables(tables));
-        text = document.to_string();
-    }
-    let known = |entry: &&Entry| before.iter().any(|old| old.name == entry.name);
-    let added: Vec<Entry> = after.iter().filter(|entry| !known(entry)).cloned().collect();
-    if !added.is_empty() {
-        if !text.is_empty() {
-            // A blank line between entries, and a newline where the last line has none.
-            text.push_str(if text.ends_with('\n') { "\n" } else { "\n\n" });
-        }
-        text.push_str(&render(path, &added)?);
-    }
-    Ok(text)
-}
-
-/// Changes what differs between `old` and `new`.
-fn update(table: &mut Table, old: &Table, new: Table) {
-    for (key, _) in old {
-        if !new.contains_key(key) {
-            table.remove(key);
-        }
-    }
-    for (key, item) in new {
-        if old.get(&key).map(Item::to_string) != Some(item.to_string()) {
-            table[&key] = item;
-        }
-    }
-}
-
-fn render(path: &Path, entries: &[Entry]) -> Result<String, SubscriptionsError> {
-    let mut tables = ArrayOfTables::new();
-    for entry in entries {
-        tables.push(to_table(path, entry)?);
-    }
-    let mut document = DocumentMut::new();
-    document.insert(SUBSCRIPTION, Item::ArrayOfTables(tables));
-    Ok(document.to_string())
-}
-
-fn to_table(path: &Path, entry: &Entry) -> Result<Table, SubscriptionsError> {
-    let document = toml_edit::ser::to_document(entry).map_err(|error| {
-        let source = io::Error::other(error);
-        SubscriptionsError::Unwritable { path: path.to_owned(), source }
-    })?;
-    Ok(document.as_table().clone())
 }
 
 /// Keeps other processes from replacing the file until it is dropped. The lock is on a file beside
@@ -349,8 +251,22 @@ fn replace_text(path: &Path, text: &str) -> Result<(), SubscriptionsError> {
         _ => {}
     }
     write_secret_file(&new, text).map_err(|source| unwritable(&new, source))?;
+    keep_owner(path, &new).map_err(|source| unwritable(&new, source))?;
     let renamed = std::fs::rename(&new, path).and_then(|()| files::sync_folder_of(path));
     renamed.map_err(|source| unwritable(path, source))
+}
+
+/// A gateway that may read the file now may read it afterwards, whoever changed it.
+fn keep_owner(old: &Path, new: &Path) -> io::Result<()> {
+    let old = match std::fs::metadata(old) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        old => old?,
+    };
+    let made = std::fs::metadata(new)?;
+    if (old.uid(), old.gid()) != (made.uid(), made.gid()) {
+        chown(new, Some(old.uid()), Some(old.gid()))?;
+    }
+    std::fs::set_permissions(new, old.permissions())
 }
 
 #[cfg(test)]

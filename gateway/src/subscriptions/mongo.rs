@@ -155,8 +155,8 @@ impl SubscriptionStore for MongoStore {
 
     async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
         let adding = added
-            .to_vec()
-            .into_iter()
+            .iter()
+            .cloned()
             .map(|(counted, requests)| async move { self.add(&counted, requests).await });
         let totals = stream::iter(adding).buffered(COUNTS_AT_ONCE).try_collect();
         totals.await.map_err(SubscriptionsError::Store)

@@ -134,15 +134,23 @@ impl Subscriptions {
     /// Exchanges counts with the store, again and again, and once more when it is told to stop:
     /// only a crash loses what was counted since the last time.
     pub(crate) async fn watch_usage(self: Arc<Self>, stop: CancellationToken) {
+        let mut failing = false;
         while !stop.is_cancelled() {
             // Never in the middle of an exchange, whose outcome would be lost.
             let _ = timeout(USAGE_INTERVAL, stop.cancelled()).await;
-            self.store_usage().await;
+            match self.store_usage().await {
+                Ok(()) => failing = false,
+                Err(error) if !failing => {
+                    tracing::warn!(%error, "usage not stored, it is counted here until it is");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
         }
     }
 
     /// Tells the store what was counted since the last time, and learns what others counted.
-    async fn store_usage(&self) {
+    async fn store_usage(&self) -> Result<(), SubscriptionsError> {
         let table = self.table.load_full();
         let mut added = Vec::new();
         for (name, meter) in &table.meters {
@@ -151,20 +159,19 @@ impl Subscriptions {
             }
         }
         if added.is_empty() {
-            return;
+            return Ok(());
         }
-        let totals = match self.store.add_usage(&added).await {
-            Ok(totals) => totals.into_iter().map(Some).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "usage not stored, it is counted here until it is");
-                vec![None; added.len()]
-            }
+        let stored = self.store.add_usage(&added).await;
+        let totals = match &stored {
+            Ok(totals) => totals.iter().copied().map(Some).collect(),
+            Err(_) => vec![None; added.len()],
         };
         for ((counted, _), total) in added.iter().zip(totals) {
             if let Some(meter) = table.meters.get(&counted.name) {
                 meter.usage.settle(counted.period, total);
             }
         }
+        stored.map(|_| ())
     }
 
     async fn resume_usage(&self, now: DateTime<Utc>) -> Result<(), SubscriptionsError> {

@@ -71,7 +71,8 @@ impl System {
             patient_urls.push(url);
         }
         let balancer = Balancer::start(patient_urls.clone()).await?;
-        let (recipe, url) = self.gateway(&balancer.url(), &audit_urls[0])?;
+        let subscriptions = self.data().join("subscriptions.toml").display().to_string();
+        let (recipe, url) = self.gateway(&balancer.url(), &audit_urls[0], &subscriptions)?;
         self.recipes.insert("gateway".to_owned(), recipe);
         // The last replica, so that the door and the follower ask different ones.
         let audit_of_follower = audit_urls.last().context("a replica")?;
@@ -98,7 +99,7 @@ impl System {
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
         arguments.extend([format!("--signing-key={}", self.secret("ledger"))]);
         arguments.extend([format!("--seal-key={}", self.secret("seal"))]);
-        for caller in ["gateway", "patient-service", "projections", "external"] {
+        for caller in ["gateway", "patient-service", "projections", "external", "operator"] {
             let key = self.secret(&format!("service-{caller}"));
             arguments.push(format!("--caller={caller}={key}"));
         }
@@ -118,11 +119,16 @@ impl System {
         Ok((Recipe { program: "patient-service", arguments, url: Some(url.clone()) }, url))
     }
 
-    fn gateway(&self, patient: &str, audit: &str) -> anyhow::Result<(Recipe, String)> {
+    pub(super) fn gateway(
+        &self,
+        patient: &str,
+        audit: &str,
+        subscriptions: &str,
+    ) -> anyhow::Result<(Recipe, String)> {
         let (listen, url) = free_address()?;
-        let subscriptions = self.data().join("subscriptions.toml").display().to_string();
         let key = self.secret("service-gateway");
-        let mut arguments = strings(&["--listen", &listen, "--subscriptions", &subscriptions]);
+        let mut arguments = strings(&["--listen", &listen, "--subscriptions", subscriptions]);
+        arguments.extend(strings(&["--database-prefix", &self.prefix]));
         arguments.extend(strings(&["--patient-url", patient, "--patient-key", &key]));
         arguments.extend(strings(&["--audit-url", audit, "--audit-key", &key]));
         arguments.push(format!("--pepper={}", self.secret("pepper")));

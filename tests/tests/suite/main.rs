@@ -35,6 +35,7 @@ mod sealing;
 mod secrecy;
 mod security_md;
 mod signed_export;
+mod subscriptions;
 mod tamper;
 mod users;
 mod vault;

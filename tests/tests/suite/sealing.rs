@@ -80,6 +80,7 @@ fn record(patient: Option<PatientId>, version: u64, event: &Event, data: Option<
         source: "patient-service".parse().unwrap(),
         stream: patient.map(Stream::Patient),
         subjects: vec![],
+        subscription: None,
         trace: None,
         record_type,
         v: FormatVersion,

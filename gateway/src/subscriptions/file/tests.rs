@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 
+use domain::ids::Name;
 use runtime::secrets::Secret;
 
 use super::super::{Scope, hash_key};
@@ -63,7 +64,11 @@ fn what_a_change_does_not_touch_stays_as_it_is() {
     let removed = read();
     assert!(removed.starts_with("# ours\n\n[[subscription]]\nname = \"one\" # the ward\n"));
     assert!(removed.contains("three") && !removed.contains("two"), "{removed}");
-    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    let mode = || std::fs::metadata(&path).unwrap().mode() & 0o777;
+    assert_eq!(mode(), 0o600);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    change(&path, |entries| entries[0].suspended = true);
+    assert_eq!(mode(), 0o640);
 }
 
 #[test]
