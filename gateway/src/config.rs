@@ -27,8 +27,8 @@ pub use subscriptions::{
     PepperOptions, RotateSubscription, StoreOptions, SubscriptionOptions, SubscriptionsCommand,
 };
 pub use upstreams::{
-    ANSWER_TIMEOUT, BREAKER_FAILURES, DENIALS_PER_SECOND, Places, ServiceKey, UPSTREAM_TIMEOUT,
-    UpstreamOptions, UpstreamSettings,
+    ANSWER_TIMEOUT, BREAKER_FAILURES, DENIALS_PER_SECOND, PLACES, Places, ServiceKey,
+    UPSTREAM_TIMEOUT, UpstreamOptions, UpstreamSettings,
 };
 
 /// Between two looks at files that are read again when they change.
@@ -89,7 +89,7 @@ impl Settings {
             upstream_timeout: UPSTREAM_TIMEOUT,
             answer_timeout: ANSWER_TIMEOUT,
             breaker_failures: BREAKER_FAILURES,
-            places: Places::default(),
+            places: PLACES,
             denials_per_second: DENIALS_PER_SECOND,
             reload_interval: RELOAD_INTERVAL,
             clock: SYSTEM_CLOCK,
@@ -196,6 +196,45 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// A command line that serves, with one option more.
+    fn serving(option: &str) -> Result<Cli, clap::Error> {
+        let needed = ["--subscriptions=s", "--pepper=env:P", "--patient-key=env:K"];
+        let all = ["gateway", "--audit-key=env:K"].into_iter().chain(needed);
+        Cli::try_parse_from(all.chain([option]))
+    }
+
+    #[test]
+    fn bounds_are_what_is_said_or_the_defaults_and_never_nothing() {
+        let parsed = |option: &str| {
+            let secret = || Secret::new("0123456789abcdef");
+            let at = || UpstreamSettings { url: String::new(), key: ServiceKey::Fixed(secret()) };
+            let mut settings = Settings::new(at(), at(), "", secret());
+            let defaults = settings.clone();
+            serving(option).unwrap().options.upstreams.bounds().apply(&mut settings);
+            (settings, defaults)
+        };
+        let (settings, defaults) = parsed("--listen=127.0.0.1:0");
+        assert_eq!(settings.places, defaults.places);
+        assert_eq!(settings.upstream_timeout, defaults.upstream_timeout);
+        assert_eq!(settings.answer_timeout, defaults.answer_timeout);
+        assert_eq!(settings.breaker_failures, defaults.breaker_failures);
+        assert_eq!(settings.denials_per_second, defaults.denials_per_second);
+        assert_eq!(parsed("--max-searches=7").0.places.searches.get(), 7);
+        assert_eq!(parsed("--answer-timeout=7").0.answer_timeout.as_secs(), 7);
+        for nothing in [
+            "--max-commands=0",
+            "--max-reads=0",
+            "--max-searches=0",
+            "--max-ledger-reads=0",
+            "--upstream-timeout=0",
+            "--answer-timeout=0",
+            "--breaker-failures=0",
+            "--denials-per-second=0",
+        ] {
+            assert!(serving(nothing).is_err(), "{nothing}");
+        }
     }
 
     #[test]

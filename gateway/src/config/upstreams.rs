@@ -30,35 +30,32 @@ pub const DENIALS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("ten is no
 /// beyond some hundred of them more only add to the time that each takes. Those for
 /// patient-service are together no more than it takes itself (1,024), so that the compartments
 /// hold there, too.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Places {
     /// Commands under way at once
-    #[arg(long = "max-commands", env = "VITALOG_MAX_COMMANDS", default_value_t = places(384))]
+    #[arg(long = "max-commands", env = "VITALOG_MAX_COMMANDS", default_value_t = PLACES.commands)]
     pub commands: NonZeroU16,
     /// Reads by id under way at once
-    #[arg(long = "max-reads", env = "VITALOG_MAX_READS", default_value_t = places(448))]
+    #[arg(long = "max-reads", env = "VITALOG_MAX_READS", default_value_t = PLACES.reads)]
     pub reads: NonZeroU16,
     /// Searches, histories and accountings under way at once
-    #[arg(long = "max-searches", env = "VITALOG_MAX_SEARCHES", default_value_t = places(192))]
+    #[arg(long = "max-searches", env = "VITALOG_MAX_SEARCHES", default_value_t = PLACES.searches)]
     pub searches: NonZeroU16,
     /// Reads of the ledger under way at once, those that wait included
-    #[arg(long = "max-ledger-reads", env = "VITALOG_MAX_LEDGER_READS", default_value_t = places(128))]
+    #[arg(long = "max-ledger-reads", env = "VITALOG_MAX_LEDGER_READS", default_value_t = PLACES.ledger)]
     pub ledger: NonZeroU16,
 }
 
+/// Places where the settings say nothing else.
+pub const PLACES: Places = Places {
+    commands: places(384),
+    reads: places(448),
+    searches: places(192),
+    ledger: places(128),
+};
+
 const fn places(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).expect("no default is zero")
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            commands: places(384),
-            reads: places(448),
-            searches: places(192),
-            ledger: places(128),
-        }
-    }
 }
 
 impl Places {

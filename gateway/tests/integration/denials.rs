@@ -10,7 +10,8 @@ use axum::{Json, Router};
 use domain::actor::{ActorKind, Outcome, Purpose};
 use domain::record::RecordType;
 use domain::wire::{AppendRequest, AppendResponse, Proposal};
-use http::Method;
+use gateway::config::ServiceKey;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -179,6 +180,36 @@ async fn what_waits_at_shutdown_is_recorded_before_the_gateway_ends() {
     stopping.cancel();
     door.close().await;
     assert_eq!(records.load(Ordering::SeqCst), REFUSED);
+}
+
+#[tokio::test]
+async fn refusals_follow_the_service_key_when_it_is_rotated() {
+    let records = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&records);
+    // A ledger that knows the new key alone.
+    let append = async move |headers: HeaderMap, Json(request): Json<AppendRequest>| {
+        if headers["x-functions-key"] != "canary-service-key-two" {
+            return Err(StatusCode::UNAUTHORIZED);
+        }
+        counted.fetch_add(request.items.len(), Ordering::SeqCst);
+        Ok(Json(AppendResponse { results: request.items.iter().map(appended).collect() }))
+    };
+    let ledger = Upstream::replacing(Router::new().route("/records/batch", post(append))).await;
+    let keys = tempfile::tempdir().unwrap();
+    let path = keys.path().join("audit.key");
+    std::fs::write(&path, "canary-service-key-one\n").unwrap();
+    let reference = format!("file:{}", path.display()).parse().unwrap();
+    let door = Door::before(Upstream::start().await, |settings| {
+        settings.audit.url = ledger.url();
+        settings.audit.key = ServiceKey::Named(reference);
+    })
+    .await;
+    let request = door.request(Method::DELETE, "/patient/1").header(KEY_HEADER, READER);
+    got(request).await.problem(403);
+    assert_eq!(door.metric_now("refusals_waiting").await, 1);
+    std::fs::write(&path, "canary-service-key-two\n").unwrap();
+    door.metric("refusals_waiting", 0).await;
+    assert_eq!(records.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
