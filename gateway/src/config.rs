@@ -238,6 +238,25 @@ mod tests {
     }
 
     #[test]
+    fn serving_takes_tokens_where_an_issuer_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let pepper = folder.path().join("pepper");
+        std::fs::write(&pepper, "0123456789abcdef").unwrap();
+        let line = format!(
+            "gateway --subscriptions s.toml --pepper file:{} --patient-key env:A --audit-key env:B",
+            pepper.display()
+        );
+        let oidc = |more: &str| {
+            let line = format!("{line} {more}");
+            let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+            cli.options.settings().unwrap().1.oidc
+        };
+        assert!(oidc("").is_none());
+        let tokens = oidc("--oidc-issuer https://login.example --oidc-audience api").unwrap();
+        assert_eq!(tokens.issuer.as_str(), "https://login.example");
+    }
+
+    #[test]
     fn serving_needs_its_secrets_and_a_subcommand_does_not() {
         assert!(Cli::try_parse_from(["gateway"]).is_err());
         let cli = Cli::try_parse_from([

@@ -102,6 +102,14 @@ async fn no_wrong_document_brings_keys() {
             Box::new(|it| it.configuration(configuration(it.url(), "http://10.255.255.1/keys"))),
         ),
         (
+            // This machine, too, and yet not called so.
+            "plain http",
+            Box::new(|it| {
+                let there = there.replace("127.0.0.1", "0.0.0.0");
+                it.configuration(configuration(it.url(), &there));
+            }),
+        ),
+        (
             "metadata",
             Box::new(|it| it.configuration(configuration(it.url(), "http://169.254.169.254/keys"))),
         ),

@@ -86,8 +86,8 @@ async fn a_token_that_was_good_expires() {
     let key = SigningKey::ec("k");
     let issuer = Issuer::start(&[&key]).await;
     let door = open(&issuer).await;
-    // Within the leeway for two more seconds.
-    let token = key.token(&issuer.claims_with("exp", get_current_timestamp() - 58));
+    // Within the leeway for four more seconds.
+    let token = key.token(&issuer.claims_with("exp", get_current_timestamp() - 56));
     assert_eq!(read(&door, &token).await.status, 200);
     let answer = until(&door, &token, 401).await;
     assert_eq!(refused(&answer, "invalid_token"), "the token has expired");
