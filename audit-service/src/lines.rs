@@ -35,15 +35,20 @@ pub(crate) struct LinesQuery {
 }
 
 impl LinesQuery {
-    /// Reads a query that may have these members.
+    /// Reads a query that may have these members, each at most once.
     pub(crate) fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, Problem> {
         let mut parsed = Self { from: 0, limit: DEFAULT_LIMIT, wait: Duration::ZERO };
+        let mut given = Vec::with_capacity(allowed.len());
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if !allowed.contains(&name) {
                 let detail = format!("the query takes {} only", allowed.join(", "));
                 return Err(Problem::bad_request(detail));
             }
+            if given.contains(&name) {
+                return Err(Problem::bad_request(format!("{name} must be given at most once")));
+            }
+            given.push(name);
             match name {
                 "from" => parsed.from = number("from", value)?,
                 "limit" => {

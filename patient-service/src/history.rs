@@ -24,7 +24,7 @@ use crate::{
     caller::Requester,
     error::{Failure, Missing},
     past::{self, Past},
-    query::Pairs,
+    query::{Pairs, whole_number},
     reads::READ_TIMEOUT,
     state::App,
 };
@@ -63,10 +63,9 @@ pub(crate) struct Page {
 
 impl Page {
     fn read(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Failure> {
-        let number = |text: Option<&str>| text.map(str::parse::<u64>).transpose();
-        let limit = number(limit).ok().map(|limit| limit.unwrap_or(MAX_ENTRIES));
-        let limit = limit.filter(|limit| (1..=MAX_ENTRIES).contains(limit));
-        let after = number(cursor).ok().map(Option::unwrap_or_default);
+        let number = |text: Option<&str>, absent| text.map_or(Some(absent), whole_number);
+        let limit = number(limit, MAX_ENTRIES).filter(|limit| (1..=MAX_ENTRIES).contains(limit));
+        let after = number(cursor, 0);
         Ok(Self {
             limit: limit.ok_or(Failure::Limit(MAX_ENTRIES))?,
             after: after.filter(|it| *it <= MAX_SAFE_INTEGER).ok_or(Failure::Cursor)?,
@@ -206,7 +205,7 @@ mod tests {
         for limit in ["0", "201", "-1", "", "ten", "1e2"] {
             check(Some(limit), None, None);
         }
-        for cursor in ["", "-1", "x", "9007199254740992"] {
+        for cursor in ["", "-1", "+1", "x", "9007199254740992"] {
             check(None, Some(cursor), None);
         }
     }

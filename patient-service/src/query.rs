@@ -22,3 +22,9 @@ impl Pairs {
         if values.next().is_some() { Err(Failure::GivenTwice(name)) } else { Ok(value) }
     }
 }
+
+/// A whole number in digits alone: a sign is none of the document's.
+pub(crate) fn whole_number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}

@@ -22,7 +22,7 @@ use crate::{
     answer::Answer,
     caller::Requester,
     error::{Failure, Missing},
-    query::Pairs,
+    query::{Pairs, whole_number},
     reads::READ_TIMEOUT,
     state::App,
 };
@@ -42,9 +42,8 @@ impl Page {
     fn read(limit: Option<&str>, cursor: Option<&str>) -> Result<Self, Failure> {
         let limit = match limit {
             None => MAX_PAGE,
-            Some(text) => text
-                .parse()
-                .ok()
+            Some(text) => whole_number(text)
+                .and_then(|limit| usize::try_from(limit).ok())
                 .filter(|limit| (1..=MAX_PAGE).contains(limit))
                 .ok_or(Failure::Limit(MAX_PAGE as u64))?,
         };
@@ -205,7 +204,7 @@ mod tests {
         check(None, None, true);
         check(Some("1"), None, true);
         check(Some("1000"), Some("6f9619ff-8b86-d011-b42d-00cf4fc964ff"), true);
-        for limit in ["0", "1001", "-1", "", "ten", "1e2"] {
+        for limit in ["0", "1001", "-1", "+1", "", "ten", "1e2"] {
             check(Some(limit), None, false);
         }
         for cursor in ["", "1", "{6f9619ff-8b86-d011-b42d-00cf4fc964ff}"] {

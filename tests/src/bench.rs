@@ -3,7 +3,9 @@
 pub mod appends;
 pub mod baseline;
 pub mod filler;
+pub mod gateways;
 pub mod load;
 pub mod proofs;
 pub mod raw_copy;
 pub mod report;
+pub mod statistics;

@@ -9,7 +9,10 @@ use domain::{
 };
 use http::request::Parts;
 
-use crate::{error::Failure, query::Pairs};
+use crate::{
+    error::Failure,
+    query::{Pairs, whole_number},
+};
 
 /// Where the next page begins.
 const CURSOR: &str = "cursor";
@@ -102,14 +105,17 @@ pub(crate) fn refused(name: &str, rule: &str) -> Failure {
 
 /// Entries of a page.
 pub(crate) fn limit(parameters: &mut Parameters, name: &'static str) -> Result<usize, Failure> {
-    let parse = |text: &str| text.parse().ok().filter(|it| (1..=MAX_LIMIT).contains(it));
+    let parse = |text: &str| {
+        let limit = whole_number(text).and_then(|limit| usize::try_from(limit).ok());
+        limit.filter(|it| (1..=MAX_LIMIT).contains(it))
+    };
     let limit = parameters.one(name, "must be a number from 1 to 1000", parse)?;
     Ok(limit.unwrap_or(DEFAULT_LIMIT))
 }
 
 /// The record before which a page begins.
 pub(crate) fn seq(parameters: &mut Parameters) -> Result<Option<u64>, Failure> {
-    let parse = |text: &str| text.parse().ok().filter(|it| *it <= MAX_SAFE_INTEGER);
+    let parse = |text: &str| whole_number(text).filter(|it| *it <= MAX_SAFE_INTEGER);
     parameters.one(CURSOR, "must be taken from a link of an earlier page", parse)
 }
 
@@ -191,11 +197,11 @@ mod tests {
     fn pages_are_bounded() {
         assert_eq!(limit(&mut parameters(""), "limit").unwrap(), 100);
         assert_eq!(limit(&mut parameters("limit=1000"), "limit").unwrap(), 1_000);
-        for text in ["0", "1001", "-1", "", "ten", "1e2"] {
+        for text in ["0", "1001", "-1", "%2B1", "", "ten", "1e2"] {
             names(&limit(&mut parameters(&format!("limit={text}")), "limit").unwrap_err(), "limit");
         }
         assert_eq!(seq(&mut parameters("cursor=0")).unwrap(), Some(0));
-        for text in ["", "x", "-1", "9007199254740992"] {
+        for text in ["", "x", "-1", "%2B1", "9007199254740992"] {
             names(&seq(&mut parameters(&format!("cursor={text}"))).unwrap_err(), "cursor");
         }
     }

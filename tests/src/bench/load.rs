@@ -109,6 +109,32 @@ pub async fn seed(target: &Target, count: usize) -> anyhow::Result<Vec<String>> 
     Ok(ids)
 }
 
+/// One connection on which keys are tried.
+#[derive(Debug)]
+pub struct Raw(Connection);
+
+impl Raw {
+    /// Opens it.
+    pub async fn open(target: &Target) -> anyhow::Result<Self> {
+        Connection::open(target).await.map(Self)
+    }
+
+    /// The status of `GET /echo/resource` with a key, once its whole answer is there.
+    pub async fn status(&mut self, key: &str) -> anyhow::Result<u16> {
+        let request = Request::builder()
+            .uri("/echo/resource")
+            .header("host", &self.0.target.address)
+            .header("ocp-apim-subscription-key", key)
+            .body(Full::new(Bytes::new()))?;
+        self.0.sender.ready().await?;
+        let response = self.0.sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        response.into_body().collect().await?;
+        Ok(status)
+    }
+}
+
+#[derive(Debug)]
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     target: Target,
