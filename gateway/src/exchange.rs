@@ -9,8 +9,9 @@ use tower::retry::budget::Budget;
 use crate::breaker::Failed;
 use crate::upstream::Upstream;
 
-/// Before another try where there was no connection: a service that restarts is soon there again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Before another try. A service that restarts breaks connections first and takes none then, but is
+/// soon there again.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +95,7 @@ impl Upstream {
             return first;
         }
         self.metrics().retried(self.name());
-        if failure == Failure::Connecting {
-            tokio::time::sleep(PAUSE).await;
-        }
+        tokio::time::sleep(PAUSE).await;
         self.attempt(client, request(), deadline).await
     }
 

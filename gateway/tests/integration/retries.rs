@@ -132,8 +132,10 @@ async fn an_outage_is_not_made_twice_as_large() {
     const READS: u64 = 200;
     let upstream = Resetting::start(usize::MAX).await;
     let door = upstream.door().await;
-    for _ in 0..READS {
-        got(door.clinic(Method::GET, "/patient/1")).await.problem(503);
+    // At once, so that none of them is forgotten before the last.
+    let reads = (0..READS).map(|_| got(door.clinic(Method::GET, "/patient/1")));
+    for answer in futures::future::join_all(reads).await {
+        answer.problem(503);
     }
     let retries = door.metric_now(RETRIES).await;
     // One in ten, and one a second of those ten that are remembered.
