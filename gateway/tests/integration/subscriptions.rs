@@ -215,24 +215,32 @@ async fn a_change_that_was_recorded_and_not_made_is_completed_by_running_it_agai
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_run_at_once_lose_nothing_of_each_other() {
-    const COMMANDS: usize = 24;
+    const CLIENTS: usize = 16;
     let ledger = Arc::new(Ledger::start().await);
     let path = ledger.folder.path().join("subscriptions.toml");
-    let commands = (0..COMMANDS).map(|number| {
+    let commands = (0..CLIENTS).map(|number| {
         let (ledger, path) = (Arc::clone(&ledger), path.clone());
         tokio::spawn(async move {
-            let name = format!("clinic-{number}");
-            ledger.run(&path, &["add", &name]).await.unwrap();
-            ledger.run(&path, &["limit", &name, "--rate", "7"]).await.unwrap();
+            let (name, other) = (format!("clinic-{number}"), format!("other-{number}"));
+            // What is removed moves all that comes after it.
+            for command in [
+                &["add", &other][..],
+                &["add", &name],
+                &["remove", &other],
+                &["limit", &name, "--rate", "7"],
+            ] {
+                ledger.run(&path, command).await.unwrap();
+            }
         })
     });
     for command in commands.collect::<Vec<_>>() {
         command.await.unwrap();
     }
     let list = ledger.run(&path, &["list"]).await.unwrap().output;
-    assert_eq!(list.lines().filter(|line| line.ends_with("keys=1  rate=7")).count(), COMMANDS);
+    let limited = list.lines().filter(|line| line.ends_with("keys=1  rate=7")).count();
+    assert_eq!((limited, list.lines().count()), (CLIENTS, CLIENTS), "{list}");
     let versions: Vec<Value> = ledger.records().iter().map(|record| record[2].clone()).collect();
-    assert_eq!(versions, (1..=2 * COMMANDS).map(Value::from).collect::<Vec<_>>());
+    assert_eq!(versions, (1..=4 * CLIENTS).map(Value::from).collect::<Vec<_>>());
 }
 
 #[tokio::test]
