@@ -9,6 +9,8 @@ pub const SIGNAL: f64 = 4.5;
 pub struct Comparison {
     /// The difference of the means, of the first from the second, in the samples' unit.
     pub difference: f64,
+    /// The smallest difference that Welch's t would have taken for a signal.
+    pub detectable: f64,
     /// Welch's t.
     pub t: f64,
     /// Mann and Whitney's U, as a standard normal deviate.
@@ -22,7 +24,7 @@ impl Comparison {
         let difference = mean - other_mean;
         let error = (variance / count(one) + other_variance / count(other)).sqrt();
         let t = if error > 0.0 { difference / error } else { 0.0 };
-        Self { difference, t, z: mann_whitney(one, other) }
+        Self { difference, detectable: SIGNAL * error, t, z: mann_whitney(one, other) }
     }
 
     /// Whether both tests see a difference.

@@ -79,19 +79,19 @@ async fn main() -> anyhow::Result<()> {
 fn compare(connections: usize, medians: &[Figures]) {
     let [direct, gateway, others @ ..] = medians else { return };
     let added = |figures: &Figures| (figures.p50.as_secs_f64() - direct.p50.as_secs_f64()) * 1e3;
-    let mut line = format!(
-        "{connections:4} connections  gateway/direct {:.2}, added p50 {:.2} ms",
-        gateway.rate / direct.rate,
-        added(gateway)
-    );
-    if let [nginx] = others {
-        line += &format!(
+    let beside = match others {
+        [nginx] => format!(
             "; gateway/nginx {:.2}, nginx adds {:.2} ms",
             gateway.rate / nginx.rate,
             added(nginx)
-        );
-    }
-    show(&line);
+        ),
+        _ => String::new(),
+    };
+    show(&format!(
+        "{connections:4} connections  gateway/direct {:.2}, added p50 {:.2} ms{beside}",
+        gateway.rate / direct.rate,
+        added(gateway)
+    ));
 }
 
 #[allow(clippy::print_stdout)]

@@ -11,7 +11,7 @@ use tests::{
 use tokio::process::Command;
 
 /// Several times what it takes: its requests are bounded in number, not in time.
-const PATIENCE: Duration = Duration::from_secs(420);
+const PATIENCE: Duration = Duration::from_mins(7);
 
 /// Fewer requests than this would mean that something was left out.
 const FEWEST_CASES: u64 = 2_000;

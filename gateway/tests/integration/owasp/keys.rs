@@ -51,7 +51,8 @@ async fn api2_what_is_nearly_a_key_opens_nothing() {
     let door = Door::open().await;
     for near in near_misses(CLINIC) {
         let in_query = {
-            let encoded: String = near.iter().map(|byte| format!("%{byte:02X}")).collect();
+            let encoded =
+                percent_encoding::percent_encode(&near, percent_encoding::NON_ALPHANUMERIC);
             door.request(Method::GET, &format!("/patient/1?subscription-key={encoded}"))
         };
         let header = http::HeaderValue::from_bytes(&near).unwrap();

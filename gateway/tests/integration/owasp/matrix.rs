@@ -59,8 +59,7 @@ fn expected(operation: &Operation, key: Option<&str>, scopes: &[Scope]) -> u16 {
         scope.as_ref().is_none_or(|scope| scopes.iter().any(|own| own.as_str() == scope))
     };
     match key {
-        None => 401,
-        Some("canary-unknown") => 401,
+        None | Some("canary-unknown") => 401,
         Some(_) if operation.scopes.iter().any(has) => 200,
         Some(_) => 403,
     }
