@@ -106,7 +106,7 @@ impl Server {
             limits,
             tls,
             http: connection::protocols(),
-            slots: Arc::new(Semaphore::new(limits.max_connections)),
+            slots: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
             draining: CancellationToken::new(),
         });
         let places = Arc::new(Places::new(limits.max_connections_per_address, uncounted));
