@@ -119,7 +119,8 @@ impl Server {
                 return tracing::debug!("an address has all the connections that it may have");
             };
             let serving = Connection { stream, peer, slot, place }.run(Arc::clone(&shared));
-            open.spawn(cut.clone().run_until_cancelled_owned(serving));
+            // Boxed, because every future around it would have a copy of its size.
+            open.spawn(cut.clone().run_until_cancelled_owned(Box::pin(serving)));
         };
 
         loop {
