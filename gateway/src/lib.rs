@@ -183,8 +183,8 @@ pub async fn run(
     }
     let app = routes::router(gateway, readiness, &edge);
     let uncounted = Networks::loopback().and(&edge.trusted_proxies);
-    let server = Server { limits: edge.limits, uncounted, tls };
-    let result = server.serve(public, app, stop).await.map_err(GatewayError::Serve);
+    let listening = Server { limits: edge.limits, uncounted, tls };
+    let result = listening.serve(public, app, stop).await.map_err(GatewayError::Serve);
     drop(served);
     stop_counting.cancel();
     // They cannot fail but by a panic, which is reported where it happens; each has a bound.

@@ -227,16 +227,16 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSet
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn(trace_middleware))
+        .layer(CatchPanicLayer::custom(panic_response))
         .layer(from_fn_with_state(metrics, count_request));
-    // Outside of routing, because the path decides about the route.
-    let app = Router::new().fallback_service(app.map_request(without_trailing_slash));
     let app = match cors::layer(&edge.cors_origins) {
         Some(cors) => app.layer(cors),
         None => app,
     };
+    // Outside of routing, because the path decides about the route.
     let (proxies, tls) = (edge.trusted_proxies.clone(), edge.tls.is_some());
     let app = app
-        .layer(CatchPanicLayer::custom(panic_response))
+        .map_request(without_trailing_slash)
         .map_request(move |request| with_client_address(&proxies, request))
         .map_response(move |response| secured(response, tls));
     Router::new().fallback_service(app)

@@ -260,6 +260,7 @@ mod tests {
             trace: Some("f".repeat(32).parse().unwrap()),
             data: Some(seal_search(&key, &criteria)),
             external: None,
+            subscription: None,
             key: None,
         }
         .into_record(name.clone(), name, &Link::genesis(), Timestamp::from_millis(0));

@@ -108,7 +108,7 @@ impl Server {
             limits,
             tls,
             http: connection::protocols(),
-            slots: Arc::new(Semaphore::new(limits.max_connections)),
+            slots: Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS))),
             draining: CancellationToken::new(),
         });
         let places = Arc::new(Places::new(limits.max_connections_per_address, uncounted));
@@ -121,7 +121,8 @@ impl Server {
                 return tracing::debug!("an address has all the connections that it may have");
             };
             let serving = Connection { stream, peer, slot, place }.run(Arc::clone(&shared));
-            open.spawn(cut.clone().run_until_cancelled_owned(serving));
+            // Boxed, because every future around it would have a copy of its size.
+            open.spawn(cut.clone().run_until_cancelled_owned(Box::pin(serving)));
         };
 
         loop {

@@ -298,6 +298,37 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn the_door_speaks_tls_when_it_has_a_certificate() {
+        let data = tempfile::tempdir().unwrap();
+        let names = ["127.0.0.1".to_owned()];
+        let certified = rcgen::generate_simple_self_signed(names).unwrap();
+        let (cert, key) = (data.path().join("cert.pem"), data.path().join("key.pem"));
+        fs::write(&cert, certified.cert.pem()).unwrap();
+        fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+        let options = Options::parse_from([
+            "standalone".to_owned(),
+            "--listen=127.0.0.1:0".to_owned(),
+            format!("--data-dir={}", data.path().display()),
+            format!("--tls-cert={}", cert.display()),
+            format!("--tls-key=file:{}", key.display()),
+        ]);
+        let shutdown = CancellationToken::new();
+        let (announced, addresses) = tokio::sync::oneshot::channel();
+        let running = tokio::spawn(run(options, shutdown.clone(), |addresses| {
+            announced.send(addresses).unwrap();
+        }));
+        let addresses = tokio::time::timeout(PATIENCE, addresses).await.unwrap().unwrap();
+        let written = fs::read_to_string(data.path().join("addresses.json")).unwrap();
+        let url = format!("https://{}", addresses.gateway);
+        assert!(written.contains(&url), "{written}");
+        let client = runtime::client::probe_client();
+        let answer = client.get(format!("{url}/healthz")).send().await.unwrap();
+        assert!(answer.headers().contains_key("strict-transport-security"));
+        shutdown.cancel();
+        tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn the_embedded_ledger_is_anchored() {
         let (data, anchor) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let location = format!("dir:{}", anchor.path().display());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,8 +11,15 @@ use clap::Args;
 use http::{HeaderValue, Uri};
 use runtime::networks::{Network, Networks};
 use runtime::secrets::SecretRef;
-use runtime::serve::{Limits, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS};
+use runtime::serve::{IDLE_TIMEOUT, Limits, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS};
 use runtime::tls::TlsSettings;
+
+/// The longest time that an option may name, in seconds.
+const DAY: u64 = 24 * 60 * 60;
+
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(MAX_CONNECTIONS).expect("it is not zero");
+const CONNECTIONS_PER_ADDRESS: NonZeroUsize =
+    NonZeroUsize::new(MAX_CONNECTIONS_PER_ADDRESS).expect("it is not zero");
 
 /// How the gateway listens.
 #[derive(Debug, Args)]
@@ -55,23 +63,35 @@ pub struct DoorOptions {
         long,
         env = "VITALOG_MAX_CONNECTIONS",
         value_name = "NUMBER",
-        default_value_t = MAX_CONNECTIONS
+        default_value_t = CONNECTIONS
     )]
-    max_connections: usize,
+    max_connections: NonZeroUsize,
     /// Connections open at once from one address that is no trusted proxy
     #[arg(
         long,
         env = "VITALOG_MAX_CONNECTIONS_PER_ADDRESS",
         value_name = "NUMBER",
-        default_value_t = MAX_CONNECTIONS_PER_ADDRESS
+        default_value_t = CONNECTIONS_PER_ADDRESS
     )]
-    max_connections_per_address: usize,
+    max_connections_per_address: NonZeroUsize,
     /// Seconds for which a connection stays open between requests; longer than a load balancer's
-    #[arg(long, env = "VITALOG_IDLE_TIMEOUT", value_name = "SECONDS", default_value_t = 75)]
+    #[arg(
+        long,
+        env = "VITALOG_IDLE_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = IDLE_TIMEOUT.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=DAY)
+    )]
     idle_timeout: u64,
     /// Seconds between not being ready and not accepting any more, when stopping: as long as a load
     /// balancer takes to notice
-    #[arg(long, env = "VITALOG_DRAIN_DELAY", value_name = "SECONDS", default_value_t = 0)]
+    #[arg(
+        long,
+        env = "VITALOG_DRAIN_DELAY",
+        value_name = "SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=DAY)
+    )]
     drain_delay: u64,
 }
 
@@ -86,8 +106,8 @@ impl DoorOptions {
         let tls = self.tls_cert.zip(self.tls_key);
         EdgeSettings {
             limits: Limits {
-                max_connections: self.max_connections,
-                max_connections_per_address: self.max_connections_per_address,
+                max_connections: self.max_connections.get(),
+                max_connections_per_address: self.max_connections_per_address.get(),
                 idle_timeout: Duration::from_secs(self.idle_timeout),
                 ..Limits::default()
             },
@@ -158,6 +178,65 @@ impl fmt::Display for Origin {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        door: DoorOptions,
+    }
+
+    fn parse(options: &[&str]) -> Result<EdgeSettings, clap::Error> {
+        let line = ["gateway"].iter().chain(options);
+        Line::try_parse_from(line).map(|line| line.door.settings())
+    }
+
+    #[test]
+    fn options_become_settings() {
+        let plain = parse(&[]).unwrap();
+        assert!(plain.tls.is_none() && plain.trusted_proxies.is_empty());
+        assert!(plain.cors_origins.is_empty() && plain.drain_delay.is_zero());
+        let settings = parse(&[
+            "--tls-cert=cert.pem",
+            "--tls-key=file:key.pem",
+            "--trusted-proxy=10.0.0.0/8,192.0.2.1",
+            "--trusted-proxy=fd00::/8",
+            "--cors-origin=https://portal.example",
+            "--max-connections=7",
+            "--max-connections-per-address=3",
+            "--idle-timeout=5",
+            "--drain-delay=9",
+        ])
+        .unwrap();
+        assert_eq!(settings.tls.unwrap().key, "file:key.pem".parse().unwrap());
+        for proxy in ["10.1.2.3", "192.0.2.1", "fd00::1"] {
+            assert!(settings.trusted_proxies.contains(proxy.parse().unwrap()), "{proxy}");
+        }
+        assert_eq!(settings.cors_origins, ["https://portal.example".parse().unwrap()]);
+        let limits = settings.limits;
+        assert_eq!((limits.max_connections, limits.max_connections_per_address), (7, 3));
+        assert_eq!(limits.idle_timeout, Duration::from_secs(5));
+        assert_eq!(settings.drain_delay, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn options_that_would_harm_are_refused() {
+        for option in [
+            "--tls-cert=cert.pem",
+            "--tls-key=file:key.pem",
+            "--tls-key=secret",
+            "--trusted-proxy=0.0.0.0/0",
+            "--trusted-proxy=proxy",
+            "--cors-origin=*",
+            "--max-connections=0",
+            "--max-connections-per-address=0",
+            "--idle-timeout=0",
+            "--idle-timeout=18446744073709551615",
+            "--drain-delay=18446744073709551615",
+        ] {
+            assert!(parse(&[option]).is_err(), "{option}");
+        }
+    }
 
     #[test]
     fn an_origin_is_written_as_browsers_write_it() {

@@ -62,19 +62,15 @@ async fn ask_until_refused(address: SocketAddr, pause: Duration) -> Went {
         let Ok(mut stream) = TcpStream::connect(address).await else { return went };
         let mut used = false;
         loop {
-            match ask(&mut stream).await {
-                Ok(last) => {
-                    went.answered += 1;
-                    used = true;
-                    if last {
-                        went.told_to_close = true;
-                        continue 'connections;
-                    }
-                }
-                Err(_) => {
-                    went.lost += usize::from(used);
-                    continue 'connections;
-                }
+            let Ok(last) = ask(&mut stream).await else {
+                went.lost += usize::from(used);
+                continue 'connections;
+            };
+            went.answered += 1;
+            used = true;
+            if last {
+                went.told_to_close = true;
+                continue 'connections;
             }
             sleep(pause).await;
         }

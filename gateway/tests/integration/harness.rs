@@ -275,17 +275,8 @@ impl Door {
         let (scheme, client) =
             if tls { ("https", probe_client()) } else { ("http", internal_client()) };
         let url = format!("{scheme}://{address}");
-        let door = Self {
-            address,
-            patients,
-            audit,
-            directory,
-            shutdown,
-            metrics,
-            running,
-            url,
-            client,
-        };
+        let door =
+            Self { address, patients, audit, directory, shutdown, metrics, running, url, client };
         // What it answers, it answers with its settings read.
         assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
         door

@@ -78,7 +78,8 @@ impl Limits {
             .min(self.idle_timeout)
             .min(self.write_timeout)
             .min(self.answer_timeout)
-            .min(self.drain_idle.max(MIN_TICK))
+            .min(self.drain_idle)
+            .max(MIN_TICK)
     }
 }
 
