@@ -7,8 +7,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use crate::error::{MAX_HEADER_BYTES, MAX_HEADERS, MAX_URI_BYTES, Refusal};
-use crate::query::{PresentedKey, Query};
 use crate::identity::Identity;
+use crate::query::{PresentedKey, Query};
 use crate::routes::Route;
 use crate::subscriptions::Subscriptions;
 

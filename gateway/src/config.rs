@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use runtime::client::ClientError;
 use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError};
 
-pub use edge::EdgeOptions;
+pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin};
 pub use oidc::OidcOptions;
 pub use subscriptions::{AddSubscription, SubscriptionOptions, SubscriptionsCommand};
 pub use upstreams::{ServiceKey, UpstreamOptions, UpstreamSettings};
@@ -35,6 +36,8 @@ pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The patient service.
     pub patients: UpstreamSettings,
+    /// The client to reach both with.
+    pub client: reqwest::Client,
     /// The audit service.
     pub audit: UpstreamSettings,
     /// The file of subscriptions.
@@ -47,6 +50,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// See [`RELOAD_INTERVAL`].
     pub reload_interval: Duration,
+    /// How clients are met.
+    pub edge: EdgeSettings,
 }
 
 impl Settings {
@@ -59,12 +64,14 @@ impl Settings {
     ) -> Self {
         Self {
             patients,
+            client: runtime::client::internal_client(),
             audit,
             subscriptions: subscriptions.into(),
             pepper,
             upstream_timeout: UPSTREAM_TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
             reload_interval: RELOAD_INTERVAL,
+            edge: EdgeSettings::default(),
         }
     }
 }
@@ -78,6 +85,9 @@ pub enum ConfigError {
     /// The pepper could not be loaded.
     #[error("the pepper cannot be loaded")]
     Pepper(#[source] SecretError),
+    /// The certificates towards the services cannot be used.
+    #[error("the services cannot be reached")]
+    Client(#[source] ClientError),
     /// A setting is insecure.
     #[error(transparent)]
     Insecure(Insecure),
@@ -136,13 +146,17 @@ impl Options {
         self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         let pepper = &self.subscriptions.pepper;
         self.overrides.keys("--pepper", pepper).map_err(ConfigError::Insecure)?;
+        let client = self.upstreams.client_tls.client().map_err(ConfigError::Client)?;
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
         let SubscriptionOptions { subscriptions, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
         let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
         let pepper = pepper.load().map_err(ConfigError::Pepper)?;
-        Ok((self.edge.listen, Settings::new(patients, audit, subscriptions, pepper)))
+        let mut settings = Settings::new(patients, audit, subscriptions, pepper);
+        settings.client = client;
+        settings.edge = self.edge.door.settings();
+        Ok((self.edge.listen, settings))
     }
 }
 

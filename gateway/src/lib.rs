@@ -13,8 +13,10 @@ pub mod subscriptions;
 
 mod admission;
 mod body;
+mod cors;
 mod docs;
 mod error;
+mod forwarded;
 mod identity;
 mod prefer;
 mod proxy;
@@ -25,7 +27,11 @@ use std::io;
 use std::sync::Arc;
 
 use runtime::health::Readiness;
+use runtime::networks::Networks;
 use runtime::secrets::SecretError;
+use runtime::serve::Server;
+use runtime::shutdown::announced;
+use runtime::tls::{TlsAcceptor, TlsError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -61,6 +67,9 @@ pub enum GatewayError {
     /// An upstream's address is not one.
     #[error("the address of {0} is not usable: write http://host:port")]
     Address(&'static str),
+    /// The certificate of the listener cannot be used.
+    #[error("the certificate of the listener cannot be used")]
+    Tls(#[from] TlsError),
     /// The listener failed.
     #[error("serving failed")]
     Serve(#[source] io::Error),
@@ -80,12 +89,18 @@ pub async fn run(
     let subscriptions = Arc::new(Subscriptions::load(settings.subscriptions, &settings.pepper)?);
     loaded.ready();
 
-    let client = runtime::client::internal_client();
+    let client = settings.client;
     let patients = Arc::new(Upstream::new("patient-service", settings.patients)?);
     let audit = Arc::new(Upstream::new("audit-service", settings.audit)?);
 
+    let edge = settings.edge;
+    let tls = edge.tls.clone().map(TlsAcceptor::load).transpose()?;
+
     // Dropped, and with it every watcher, when serving ends.
     let mut watchers = JoinSet::new();
+    let stop = CancellationToken::new();
+    let listener_ready = readiness.component("listener");
+    watchers.spawn(announced(shutdown, listener_ready, edge.drain_delay, stop.clone()));
     watchers.spawn(Arc::clone(&subscriptions).watch(settings.reload_interval));
     for upstream in [&patients, &audit] {
         let component = readiness.component(upstream.name());
@@ -101,8 +116,10 @@ pub async fn run(
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight)),
         ledger_in_flight: Arc::new(Semaphore::new(settings.max_in_flight / LEDGER_SHARE)),
         upstream_timeout: settings.upstream_timeout,
-        shutdown: shutdown.clone(),
+        shutdown: stop.clone(),
     };
-    let app = routes::router(Arc::new(gateway), readiness);
-    runtime::serve::serve(listener, app, shutdown).await.map_err(GatewayError::Serve)
+    let app = routes::router(Arc::new(gateway), readiness, &edge);
+    let uncounted = Networks::loopback().and(&edge.trusted_proxies);
+    let server = Server { limits: edge.limits, uncounted, tls };
+    server.serve(listener, app, stop).await.map_err(GatewayError::Serve)
 }

@@ -9,16 +9,21 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
 use runtime::health::{self, Readiness};
-use runtime::problem::{fallback_404, fallback_405};
+use runtime::problem::{fallback_404, fallback_405, panic_response};
 use runtime::trace_context::trace_middleware;
 use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::config::EdgeSettings;
+use crate::cors;
 use crate::docs;
+use crate::forwarded::with_client_address;
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
 
@@ -185,7 +190,7 @@ fn push_rest(path: &mut String, rest: &str) {
 }
 
 /// The whole public service.
-pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness) -> Router {
+pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSettings) -> Router {
     let mut app = Router::new();
     for route in ROUTES {
         app = match route.target {
@@ -207,7 +212,16 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness) -> Router {
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn(trace_middleware));
     // Outside of routing, because the path decides about the route.
-    let app = app.map_request(without_trailing_slash).map_response(secured);
+    let app = Router::new().fallback_service(app.map_request(without_trailing_slash));
+    let app = match cors::layer(&edge.cors_origins) {
+        Some(cors) => app.layer(cors),
+        None => app,
+    };
+    let (proxies, tls) = (edge.trusted_proxies.clone(), edge.tls.is_some());
+    let app = app
+        .layer(CatchPanicLayer::custom(panic_response))
+        .map_request(move |request| with_client_address(&proxies, request))
+        .map_response(move |response| secured(response, tls));
     Router::new().fallback_service(app)
 }
 
@@ -242,8 +256,9 @@ fn without_trailing_slash(mut request: Request) -> Request {
 }
 
 /// What every answer says to browsers, unless its handler said otherwise: patient data is not to be
-/// kept, sniffed, framed or referred to.
-fn secured(mut response: Response) -> Response {
+/// kept, sniffed, framed, embedded or referred to, and where there is TLS, nothing goes without it.
+fn secured(mut response: Response, tls: bool) -> Response {
+    const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
     const NOTHING: HeaderValue =
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -252,6 +267,11 @@ fn secured(mut response: Response) -> Response {
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NOTHING);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    if tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
     response
 }
 

@@ -1,7 +1,7 @@
 //! What every Vitalog service process needs around its own logic.
 //!
 //! In scope: secrets and service keys, files that are replaced whole, the problem details that answer errors, trace context and
-//! logs, health, the accept loop with its bounds, shutdown, waiting for a dependency at start, the
+//! logs, health, the accept loop with its bounds and TLS, shutdown, waiting for a dependency at start, the
 //! client for internal hops, and the headers that carry identity between services.
 //!
 //! Out of scope: anything about patients, records or the ledger; routes and settings of a service;
@@ -31,4 +31,5 @@ pub mod settings;
 pub mod shutdown;
 pub mod store_location;
 pub mod telemetry;
+pub mod tls;
 pub mod trace_context;

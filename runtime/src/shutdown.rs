@@ -1,7 +1,12 @@
 //! From signals to a token that everything in the process can watch.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+use crate::health::Component;
 
 /// A token that SIGTERM or SIGINT cancels.
 ///
@@ -24,4 +29,19 @@ pub fn on_signals() -> CancellationToken {
         fired.cancel();
     });
     token
+}
+
+/// Makes `shutdown` known before it happens: `component` is ready until then, and `stop` is
+/// cancelled so much later, when load balancers that ask for readiness have stopped sending.
+pub async fn announced(
+    shutdown: CancellationToken,
+    component: Component,
+    delay: Duration,
+    stop: CancellationToken,
+) {
+    component.ready();
+    shutdown.cancelled().await;
+    component.not_ready("stopping");
+    sleep(delay).await;
+    stop.cancel();
 }

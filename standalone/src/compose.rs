@@ -62,7 +62,8 @@ pub async fn run(
         audit_service: audit_listener.local_addr()?,
         metrics: metrics_listener.local_addr()?,
     };
-    write_addresses(&data, addresses)?;
+    let door_url = format!("{}://{}", options.door.scheme(), addresses.gateway);
+    write_addresses(&data, &door_url, addresses)?;
 
     let mut system = System::default();
     let audit = audit_client(&data, addresses, "patient-service")?;
@@ -120,10 +121,11 @@ pub async fn run(
     });
 
     let stop = system.layer();
-    let settings = gateway_settings(&data, addresses)?;
+    let mut settings = gateway_settings(&data, addresses)?;
+    settings.edge = options.door.settings();
     system.spawn("gateway", async move { Ok(gateway::run(door, settings, stop).await?) });
 
-    let announce = announce(addresses, ready);
+    let announce = announce(door_url, move || ready(addresses));
     system.run(announce, shutdown).await
 }
 
@@ -160,9 +162,9 @@ fn audit_client(data: &DataDir, addresses: Addresses, name: &str) -> anyhow::Res
 }
 
 /// Internal listeners take free loopback ports; this says which, for the operator's tools.
-fn write_addresses(data: &DataDir, addresses: Addresses) -> anyhow::Result<()> {
+fn write_addresses(data: &DataDir, door_url: &str, addresses: Addresses) -> anyhow::Result<()> {
     let json = serde_json::json!({
-        "gateway": format!("http://{}", addresses.gateway),
+        "gateway": door_url,
         "patientService": format!("http://{}", addresses.patient_service),
         "auditService": format!("http://{}", addresses.audit_service),
         "metrics": format!("http://{}/metrics", addresses.metrics),
@@ -176,13 +178,13 @@ async fn loopback() -> anyhow::Result<TcpListener> {
     TcpListener::bind("127.0.0.1:0").await.context("no free loopback port")
 }
 
-async fn announce(addresses: Addresses, ready: impl FnOnce(Addresses)) {
-    let url = format!("http://{}/readyz", addresses.gateway);
-    let client = runtime::client::internal_client();
+async fn announce(door_url: String, ready: impl FnOnce()) {
+    let url = format!("{door_url}/readyz");
+    let client = runtime::client::probe_client();
     loop {
         let answer = client.get(&url).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return ready(addresses);
+            return ready();
         }
         tokio::time::sleep(READY_POLL).await;
     }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use audit_service::outside::OutsideArgs;
 use clap::Parser;
 use domain::ids::Name;
+use gateway::config::DoorOptions;
 use projections::follower::KEEP_SEARCH_CRITERIA;
 use runtime::store_location::StoreLocation;
 
@@ -34,6 +35,9 @@ pub struct Options {
         default_value_t = KEEP_SEARCH_CRITERIA
     )]
     pub keep_search_criteria: u32,
+    /// The public door's protocol and bounds.
+    #[command(flatten)]
+    pub door: DoorOptions,
     /// Witnesses and anchors of the ledger.
     #[command(flatten)]
     pub outside: OutsideArgs,

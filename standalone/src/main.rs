@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use runtime::{crypto, settings, shutdown, telemetry};
-use standalone::{compose::Addresses, config::Options};
+use standalone::config::Options;
 
 /// Requests allocate much and from every thread, which glibc's allocator makes them pay for.
 #[global_allocator]
@@ -14,22 +14,22 @@ async fn main() -> anyhow::Result<()> {
     let options: Options = settings::parse();
     telemetry::init("standalone");
     crypto::install_tls_provider();
-    let data_dir = options.data_dir.clone();
+    let (data_dir, scheme) = (options.data_dir.clone(), options.door.scheme());
     standalone::run(options, shutdown::on_signals(), move |addresses| {
-        greet(&data_dir, addresses);
+        greet(&data_dir, &format!("{scheme}://{}", addresses.gateway));
     })
     .await
 }
 
 #[allow(clippy::print_stdout)]
-fn greet(data_dir: &Path, addresses: Addresses) {
-    let (data_dir, address) = (data_dir.display(), addresses.gateway);
-    println!("Vitalog is ready at http://{address} (API: http://{address}/docs)");
+fn greet(data_dir: &Path, url: &str) {
+    let data_dir = data_dir.display();
+    println!("Vitalog is ready at {url} (API: {url}/docs)");
     println!("Keys:     {data_dir}/keys/clinic.key, compliance.key, privacy.key");
     println!("Verifier: {data_dir}/ledger.pub");
     println!();
     println!("Try:");
-    println!("  curl -i http://{address}/patient \\");
+    println!("  curl -i {url}/patient \\");
     println!("    -H \"Ocp-Apim-Subscription-Key: $(cat {data_dir}/keys/clinic.key)\" \\");
     println!(
         "    -d '{{\"firstName\":\"JANE\",\"gender\":\"female\",\"dateOfBirth\":\"1980-07-01\",\"postCode\":\"1234\"}}'"

@@ -1,6 +1,7 @@
 //! The services behind the gateway.
 
 use clap::Args;
+use runtime::client::ClientTlsArgs;
 use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError, SecretRef};
 
@@ -37,6 +38,9 @@ impl ServiceKey {
 /// Where the services are.
 #[derive(Debug, Args)]
 pub struct UpstreamOptions {
+    /// How the services are known.
+    #[command(flatten)]
+    pub(super) client_tls: ClientTlsArgs,
     /// Address of patient-service
     #[arg(long, env = "VITALOG_PATIENT_URL", default_value = "http://127.0.0.1:7071")]
     patient_url: String,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use gateway::config::{ServiceKey, Settings, UpstreamSettings};
 use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
 use http::{HeaderMap, Method, StatusCode};
-use runtime::client::internal_client;
+use runtime::client::{internal_client, probe_client};
 use runtime::secrets::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -141,6 +141,7 @@ pub(crate) struct Door {
     pub(crate) audit: Upstream,
     pub(crate) directory: TempDir,
     pub(crate) shutdown: CancellationToken,
+    url: String,
     client: reqwest::Client,
 }
 
@@ -174,12 +175,15 @@ impl Door {
         );
         settings.reload_interval = Duration::from_millis(20);
         change(&mut settings);
+        let tls = settings.edge.tls.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(gateway::run(listener, settings, shutdown.clone()));
-        let client = internal_client();
-        let door = Self { address, patients, audit, directory, shutdown, client };
+        let (scheme, client) =
+            if tls { ("https", probe_client()) } else { ("http", internal_client()) };
+        let url = format!("{scheme}://{address}");
+        let door = Self { address, patients, audit, directory, shutdown, url, client };
         // What it answers, it answers with its settings read.
         assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
         door
@@ -191,7 +195,7 @@ impl Door {
 
     /// A request without a key.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.client.request(method, format!("{}{path}", self.url))
     }
 
     /// A request of a clinic.

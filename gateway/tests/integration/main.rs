@@ -3,10 +3,15 @@
 
 mod access;
 mod bodies;
+mod cors;
 mod docs;
+mod drain;
+mod edge;
 mod failures;
+mod forwarded;
 mod forwarding;
 mod harness;
 mod prefer;
 mod reload;
 mod secrecy;
+mod tls;

@@ -5,11 +5,14 @@ mod fake_vault;
 mod gate;
 mod headers;
 mod health;
+mod limits;
+mod listener;
 mod problem;
 mod secrets;
 mod serve;
 mod service_keys;
 mod telemetry;
+mod tls;
 mod trace_context;
 mod vault;
 

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use runtime::client::internal_client;
 use runtime::problem::Problem;
-use runtime::serve::{Limits, read_body, serve_with};
+use runtime::serve::{Limits, Server as Serving, read_body};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -20,24 +20,28 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes; reached only when a promise is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Server {
-    address: SocketAddr,
-    shutdown: CancellationToken,
-    ended: JoinHandle<std::io::Result<()>>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) ended: JoinHandle<std::io::Result<()>>,
 }
 
-async fn start(app: Router, limits: Limits) -> Server {
+pub(crate) async fn start(app: Router, limits: Limits) -> Server {
+    start_as(app, Serving { limits, ..Serving::default() }).await
+}
+
+pub(crate) async fn start_as(app: Router, serving: Serving) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let ended = tokio::spawn(serve_with(listener, app, shutdown.clone(), limits));
+    let ended = tokio::spawn(serving.serve(listener, app, shutdown.clone()));
     Server { address, shutdown, ended }
 }
 
 impl Server {
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
@@ -72,7 +76,7 @@ async fn a_long_answer_outlives_the_head_timeout() {
 }
 
 /// A route that says when it was reached and answers when told to.
-fn held() -> (Router, Arc<Notify>, Arc<Notify>) {
+pub(crate) fn held() -> (Router, Arc<Notify>, Arc<Notify>) {
     let (reached, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (enter, leave) = (Arc::clone(&reached), Arc::clone(&release));
     let handler = get(async move || {
