@@ -5,7 +5,7 @@ use audit_service::{
     config::{Cli, Command, ServeArgs},
     rotate_key::{RotateKeyArgs, Rotated},
 };
-use runtime::{crypto, health::Readiness, listener::Listener, settings, shutdown, telemetry};
+use runtime::{crypto, health::Readiness, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -27,7 +27,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let listener = Listener::new(listener, peers);
+    let listener = args.peers.listener(listener, peers)?;
     let callers = args.callers(&shutdown)?;
     let parts = args.parts(&readiness, &shutdown);
     Ok(audit_service::run(listener, callers, readiness.clone(), shutdown.clone(), parts).await?)

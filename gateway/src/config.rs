@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
+use runtime::client::ClientError;
 use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError};
 
@@ -46,6 +47,8 @@ const SYSTEM_CLOCK: Clock = Utc::now;
 pub struct Settings {
     /// The patient service.
     pub patients: UpstreamSettings,
+    /// The client to reach both with.
+    pub client: reqwest::Client,
     /// The audit service.
     pub audit: UpstreamSettings,
     /// Where the subscriptions are.
@@ -82,6 +85,7 @@ impl Settings {
     ) -> Self {
         Self {
             patients,
+            client: runtime::client::internal_client(),
             audit,
             subscriptions: subscriptions.into(),
             pepper,
@@ -107,6 +111,9 @@ pub enum ConfigError {
     /// The pepper could not be loaded.
     #[error("the pepper cannot be loaded")]
     Pepper(#[source] SecretError),
+    /// The certificates towards the services cannot be used.
+    #[error("the services cannot be reached")]
+    Client(#[source] ClientError),
     /// A setting is insecure.
     #[error(transparent)]
     Insecure(Insecure),
@@ -171,6 +178,7 @@ impl Options {
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
+        let client = self.upstreams.client_tls.client().map_err(ConfigError::Client)?;
         let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
@@ -182,6 +190,7 @@ impl Options {
         let mut settings = Settings::new(patients, audit, subscriptions, pepper);
         settings.oidc = self.oidc.settings();
         bounds.apply(&mut settings);
+        settings.client = client;
         settings.edge = self.edge.door.settings();
         Ok((self.edge.listen, settings))
     }

@@ -121,7 +121,7 @@ pub async fn run(
     let Some(opened) = opened.await else { return Ok(()) };
     let (subscriptions, revision) = opened?;
 
-    let client = runtime::client::internal_client();
+    let client = settings.client;
     let metrics = Arc::new(Metrics::new());
     let upstream = |name, at| {
         Upstream::new(name, at, settings.breaker_failures, Arc::clone(&metrics)).map(Arc::new)

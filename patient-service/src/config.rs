@@ -7,6 +7,7 @@ use clap::{ArgMatches, CommandFactory, Error, FromArgMatches, Parser, Subcommand
 use domain::time::Timestamp;
 use projections::open::{OpenError, open_key_ring, open_projection_store, until_open};
 use runtime::{
+    client::{ClientError, ClientTlsArgs},
     hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
     listener::Peers,
@@ -78,6 +79,9 @@ pub struct Settings {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
+    /// How audit-service is known.
+    #[command(flatten)]
+    pub client_tls: ClientTlsArgs,
     /// This service's key for audit-service. REF is `env:NAME`, `file:/path` or
     /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]
@@ -111,6 +115,9 @@ pub enum ConfigError {
     /// A secret cannot be used.
     #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
+    /// The certificates towards audit-service cannot be used.
+    #[error("audit-service cannot be reached")]
+    Client(#[from] ClientError),
     /// A store refuses to be opened; waiting does not help.
     #[error("a store cannot be opened")]
     Open(#[from] OpenError),
@@ -159,6 +166,7 @@ impl Settings {
     ) -> Result<Deps, ConfigError> {
         let audit_key = self.audit_key.load()?;
         let command_key = self.command_key.load()?;
+        let http = self.client_tls.client()?;
         let ring = readiness.component("key ring");
         let store = readiness.component(PROJECTION_STORE);
         let (store, ring) = tokio::try_join!(
@@ -169,7 +177,8 @@ impl Settings {
                 open_key_ring(&self.ring.keys, &self.ring.database_prefix, &self.ring.kek)
             }),
         )?;
-        let audit = AuditClient::start(Options::new(&self.audit_url, audit_key));
+        let options = Options::new(&self.audit_url, audit_key);
+        let audit = AuditClient::start(Options { http, ..options });
         audit.keep_reading_key(self.audit_key.clone());
         Ok(Deps { audit, store, ring, command_key, clock: SYSTEM_CLOCK })
     }

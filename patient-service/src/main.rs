@@ -6,7 +6,7 @@ use patient_service::{
     keys::KeysCommand,
     run_once_connected,
 };
-use runtime::{crypto, listener::Listener, settings, shutdown, telemetry};
+use runtime::{crypto, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -27,9 +27,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, "patient-service is listening");
+    let listener = settings.peers.listener(listener, peers)?;
     let readiness = door.readiness.clone();
     let connect = settings.connect(&readiness, &shutdown);
-    Ok(run_once_connected(Listener::new(listener, peers), door, connect, shutdown.clone()).await?)
+    Ok(run_once_connected(listener, door, connect, shutdown.clone()).await?)
 }
 
 /// The result goes to standard output, the progress to standard error.

@@ -25,7 +25,6 @@ use projections::{
 use runtime::{
     hardening::Overrides,
     health::{self, Readiness},
-    listener::Listener,
     serve::serve,
 };
 use serde::Serialize;
@@ -49,7 +48,8 @@ pub(crate) async fn follow(
     let (progress, shown) = watch::channel(Progress::default());
     let (audit, _) = ledger(&args.sources.ledger)?;
     let routes = health::routes(readiness.clone()).merge(metrics::routes(shown, audit, now));
-    let serving = tokio::spawn(serve(Listener::new(listener, peers), routes, shutdown.clone()));
+    let serving =
+        tokio::spawn(serve(args.peers.listener(listener, peers)?, routes, shutdown.clone()));
     let keep_search_criteria = args.keep_search_criteria;
     let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
     match deps(&args.sources, &readiness, &shutdown).await {
@@ -171,7 +171,9 @@ fn ledger(args: &LedgerArgs) -> anyhow::Result<(AuditClient, Option<LedgerKey>)>
             .with_context(|| format!("{} cannot be read", path.display()))?;
         text.parse().with_context(|| path.display().to_string())
     });
-    let client = AuditClient::start(Options::new(args.audit_url.as_str(), key));
+    let http = args.client_tls.client()?;
+    let options = Options { http, ..Options::new(args.audit_url.as_str(), key) };
+    let client = AuditClient::start(options);
     client.keep_reading_key(args.audit_key.clone());
     Ok((client, pinned.transpose()?))
 }

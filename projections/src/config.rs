@@ -8,6 +8,7 @@ use domain::{
     time::Timestamp,
 };
 use runtime::{
+    client::ClientTlsArgs,
     hardening::{Insecure, Overrides, PeerArgs},
     listener::Peers,
     secrets::SecretRef,
@@ -199,6 +200,9 @@ pub struct LedgerArgs {
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,
+    /// How audit-service is known.
+    #[command(flatten)]
+    pub client_tls: ClientTlsArgs,
     /// This program's key for audit-service. REF is `env:NAME`, `file:/path` or
     /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_AUDIT_KEY", value_name = "REF")]

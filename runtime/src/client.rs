@@ -1,6 +1,12 @@
 //! The HTTP client for hops between services.
 
-use std::time::Duration;
+use std::{fs, io, path::PathBuf, time::Duration};
+
+use clap::Args;
+use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use zeroize::Zeroizing;
+
+use crate::secrets::{SecretError, SecretRef};
 
 /// How long opening a connection may take. A service that does not answer within this on an
 /// internal network is down, and failing closed early is better than holding a request.
@@ -14,13 +20,77 @@ pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections kept for each host.
 pub const POOL_MAX_IDLE_PER_HOST: usize = 256;
 
+/// How other services are known, and this one to them.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ClientTlsArgs {
+    /// File of the authorities (PEM) whose certificates of other services are taken; without it
+    /// those of the system.
+    #[arg(long, env = "VITALOG_CA", value_name = "PATH")]
+    pub ca: Option<PathBuf>,
+    /// File of the certificate (PEM) that this service shows to others.
+    #[arg(long, env = "VITALOG_CLIENT_CERT", value_name = "PATH", requires = "client_key")]
+    pub client_cert: Option<PathBuf>,
+    /// That certificate's private key (PEM). REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
+    #[arg(long, env = "VITALOG_CLIENT_KEY", value_name = "REF", requires = "client_cert")]
+    pub client_key: Option<SecretRef>,
+}
+
+/// Why there is no client. No variant contains any part of a key.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A file could not be read.
+    #[error("{path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The key could not be loaded.
+    #[error("--client-key cannot be loaded")]
+    Key(#[source] SecretError),
+    /// Certificates or key are none.
+    #[error("--ca, --client-cert and --client-key cannot be used: they must be PEM, and fit")]
+    Unusable(#[source] reqwest::Error),
+}
+
+impl ClientTlsArgs {
+    /// As [`internal_client`], with these certificates, which are read this once.
+    ///
+    /// # Errors
+    /// [`ClientError`] when they cannot be read or used.
+    pub fn client(&self) -> Result<Client, ClientError> {
+        let mut builder = builder();
+        if let Some(path) = &self.ca {
+            let authorities = Certificate::from_pem_bundle(&read(path)?);
+            builder = builder.tls_certs_only(authorities.map_err(ClientError::Unusable)?);
+        }
+        if let (Some(path), Some(key)) = (&self.client_cert, &self.client_key) {
+            let mut pem = Zeroizing::new(read(path)?);
+            let key = key.load().map_err(ClientError::Key)?;
+            // At once, so that growing leaves no copy of the key behind.
+            pem.reserve_exact(key.bytes().len() + 1);
+            pem.push(b'\n');
+            pem.extend_from_slice(key.bytes());
+            builder = builder.identity(Identity::from_pem(&pem).map_err(ClientError::Unusable)?);
+        }
+        builder.build().map_err(ClientError::Unusable)
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
+    fs::read(path).map_err(|source| ClientError::Unreadable { path: path.clone(), source })
+}
+
 /// A client for internal hops: HTTP/1.1, no proxy, no redirects, no overall timeout.
 ///
 /// The caller sets a timeout for each request, because some are long polls.
 ///
 /// # Panics
 /// When the TLS library cannot be set up, which is a broken installation.
-pub fn internal_client() -> reqwest::Client {
+pub fn internal_client() -> Client {
     builder().build().expect("the TLS library can be set up")
 }
 
@@ -29,13 +99,13 @@ pub fn internal_client() -> reqwest::Client {
 ///
 /// # Panics
 /// As [`internal_client`].
-pub fn probe_client() -> reqwest::Client {
+pub fn probe_client() -> Client {
     builder().tls_danger_accept_invalid_certs(true).build().expect("the TLS library can be set up")
 }
 
-fn builder() -> reqwest::ClientBuilder {
+fn builder() -> ClientBuilder {
     crate::crypto::install_tls_provider();
-    reqwest::Client::builder()
+    Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .http1_only()

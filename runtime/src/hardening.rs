@@ -6,17 +6,22 @@
 mod keys;
 mod uri;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::Args;
 use reqwest::Url;
+use tokio::net::TcpListener;
 
 use crate::{
-    listener::Peers,
-    networks::Network,
+    listener::{Listener, Peers},
+    networks::{Network, Networks},
     secrets::{SecretError, SecretRef},
     service_keys::CallerSpec,
     store_location::StoreLocation,
+    tls::{TlsAcceptor, TlsError, TlsSettings},
 };
 
 /// Why a service does not start: a setting is insecure, or its secret cannot be had.
@@ -82,7 +87,7 @@ pub struct Overrides {
     pub insecure_allow_plain_http: bool,
 }
 
-/// Whose connections an internal listener takes.
+/// Whose connections an internal listener takes, and how.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PeerArgs {
     /// Network whose connections are taken, such as 10.1.0.0/16; may be given several times.
@@ -94,6 +99,33 @@ pub struct PeerArgs {
         value_delimiter = ' '
     )]
     pub allow_network: Vec<Network>,
+    /// File of the listener's TLS certificate and its chain (PEM), read again when it changes;
+    /// without it the listener speaks plain HTTP.
+    #[arg(long, env = "VITALOG_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM). REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
+    #[arg(long, env = "VITALOG_TLS_KEY", value_name = "REF", requires = "tls_cert")]
+    pub tls_key: Option<SecretRef>,
+    /// File of the authorities (PEM) of which callers must show a certificate; without it they
+    /// need none.
+    #[arg(long, env = "VITALOG_TLS_CLIENT_CA", value_name = "PATH", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+impl PeerArgs {
+    /// The listener on a bound socket, with TLS where there is a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the certificate cannot be used.
+    pub fn listener(&self, tcp: TcpListener, peers: Peers) -> Result<Listener, TlsError> {
+        let listener = Listener::new(tcp, peers);
+        let (Some(cert), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) else {
+            return Ok(listener);
+        };
+        let settings = TlsSettings { cert, key, client_ca: self.tls_client_ca.clone() };
+        Ok(listener.with_tls(TlsAcceptor::load(settings)?))
+    }
 }
 
 impl Overrides {
@@ -107,7 +139,8 @@ impl Overrides {
         address: SocketAddr,
         peers: &PeerArgs,
     ) -> Result<Peers, Insecure> {
-        let networks = peers.allow_network.iter().copied().collect();
+        let named: Networks = peers.allow_network.iter().copied().collect();
+        let networks = named.and(&Networks::loopback());
         if !peers.allow_network.is_empty() || address.ip().to_canonical().is_loopback() {
             return Ok(Peers::Of(networks));
         }
@@ -188,5 +221,40 @@ fn unless(overridden: bool, error: Insecure) -> Result<(), Insecure> {
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
-        || address.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+        || address.parse().is_ok_and(|address: IpAddr| {
+            // Connecting to the unspecified address leads to this machine.
+            address.to_canonical().is_loopback() || address.is_unspecified()
+        })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_takes_this_machine_and_what_is_named() {
+        let over = Overrides::default();
+        let peers = |listen: &str, networks: &[&str]| {
+            let allow_network = networks.iter().map(|network| network.parse().unwrap()).collect();
+            over.peers(
+                "--listen",
+                listen.parse().unwrap(),
+                &PeerArgs { allow_network, ..PeerArgs::default() },
+            )
+        };
+        for (listen, networks) in
+            [("127.0.0.1:1", &[][..]), ("[::1]:1", &[]), ("0.0.0.0:1", &["10.0.0.0/8"])]
+        {
+            let peers = peers(listen, networks).unwrap();
+            for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+                assert!(peers.may_connect(address.parse().unwrap()), "{listen} {address}");
+            }
+            assert_eq!(peers.may_connect("10.1.2.3".parse().unwrap()), !networks.is_empty());
+            assert!(!peers.may_connect("192.0.2.1".parse().unwrap()));
+        }
+        for listen in ["0.0.0.0:1", "[::]:1", "10.1.2.3:1"] {
+            assert!(matches!(peers(listen, &[]), Err(Insecure::AnyNetwork { .. })), "{listen}");
+        }
+    }
 }

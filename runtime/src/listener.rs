@@ -8,7 +8,7 @@ use std::{
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::networks::Networks;
+use crate::{networks::Networks, tls::TlsAcceptor};
 
 /// One in so many refused connections is logged, and the first: whoever scans makes thousands.
 const LOGGED: u64 = 1_000;
@@ -19,7 +19,7 @@ pub enum Peers {
     /// From everywhere.
     #[default]
     Anyone,
-    /// From this machine and these networks.
+    /// From these networks.
     Of(Networks),
 }
 
@@ -28,9 +28,7 @@ impl Peers {
     pub fn may_connect(&self, address: IpAddr) -> bool {
         match self {
             Self::Anyone => true,
-            Self::Of(networks) => {
-                address.to_canonical().is_loopback() || networks.contains(address)
-            }
+            Self::Of(networks) => networks.contains(address),
         }
     }
 }
@@ -41,12 +39,24 @@ pub struct Listener {
     tcp: TcpListener,
     peers: Peers,
     refused: AtomicU64,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Listener {
     /// Takes the connections of some peers alone.
     pub fn new(tcp: TcpListener, peers: Peers) -> Self {
-        Self { tcp, peers, refused: AtomicU64::new(0) }
+        Self { tcp, peers, refused: AtomicU64::new(0), tls: None }
+    }
+
+    /// With TLS on every connection.
+    #[must_use]
+    pub fn with_tls(self, tls: TlsAcceptor) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// How TLS is spoken, if it is.
+    pub(crate) fn tls(&self) -> Option<TlsAcceptor> {
+        self.tls.clone()
     }
 
     /// The next connection that is taken.
@@ -82,13 +92,11 @@ mod tests {
     use crate::networks::Network;
 
     #[test]
-    fn this_machine_and_the_named_networks_may_connect() {
+    fn the_named_networks_may_connect_however_an_address_is_written() {
         let network: Network = "10.1.0.0/16".parse().unwrap();
         let peers = Peers::Of([network].into_iter().collect());
         for (address, may) in [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("::ffff:127.0.0.1", true),
+            ("127.0.0.1", false),
             ("10.1.2.3", true),
             ("::ffff:10.1.2.3", true),
             ("10.2.0.1", false),

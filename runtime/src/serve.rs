@@ -98,6 +98,7 @@ impl Server {
     ) -> io::Result<()> {
         let listener = listener.into();
         let Self { limits, uncounted, tls } = self;
+        let tls = tls.or_else(|| listener.tls());
         // Dropped, and the watcher with it, when serving ends.
         let mut watching = JoinSet::new();
         if let Some(tls) = &tls {

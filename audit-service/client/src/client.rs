@@ -49,6 +49,8 @@ pub struct Options {
     pub service_key: Secret,
     /// How long an append may take, sending again included.
     pub append_deadline: Duration,
+    /// The client to reach it with; see [`runtime::client::internal_client`].
+    pub http: reqwest::Client,
 }
 
 impl Options {
@@ -56,7 +58,8 @@ impl Options {
     /// service's own, so that its answer comes first.
     pub fn new(url: impl Into<String>, service_key: Secret) -> Self {
         let url = url.into().trim_end_matches('/').to_owned();
-        Self { url, service_key, append_deadline: Duration::from_secs(8) }
+        let http = runtime::client::internal_client();
+        Self { url, service_key, append_deadline: Duration::from_secs(8), http }
     }
 }
 
@@ -89,8 +92,7 @@ pub struct AuditClient {
 impl AuditClient {
     /// Starts the sending task on the current runtime; it ends when the last handle is dropped.
     pub fn start(options: Options) -> Self {
-        let http = runtime::client::internal_client();
-        let Options { url, service_key, append_deadline } = options;
+        let Options { url, service_key, append_deadline, http } = options;
         let key = ArcSwap::from_pointee(service_key);
         let service = Arc::new(Service { url, key, append_deadline });
         let (queue, appends) = mpsc::channel(QUEUE);

@@ -39,7 +39,8 @@ pub struct DoorOptions {
     /// listener speaks plain HTTP, which is for behind a load balancer
     #[arg(long, env = "VITALOG_TLS_CERT", value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// Where the certificate's private key (PEM) is, such as `file:/path`
+    /// Where the certificate's private key (PEM) is: `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`
     #[arg(long, env = "VITALOG_TLS_KEY", value_name = "REF", requires = "tls_cert")]
     tls_key: Option<SecretRef>,
     /// Proxy whose `X-Forwarded-For` is believed: an address or a network; may be repeated

@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use clap::Args;
+use runtime::client::ClientTlsArgs;
 use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::{Secret, SecretError, SecretRef};
 
@@ -101,6 +102,9 @@ impl ServiceKey {
 /// Where the services are.
 #[derive(Debug, Args)]
 pub struct UpstreamOptions {
+    /// How the services are known.
+    #[command(flatten)]
+    pub(super) client_tls: ClientTlsArgs,
     /// Address of patient-service
     #[arg(long, env = "VITALOG_PATIENT_URL", default_value = "http://127.0.0.1:7071")]
     patient_url: String,

@@ -78,6 +78,7 @@ mod tests {
             ("mongodb://127.0.0.1:1,127.0.0.2:2/?replicaSet=rs", false),
             ("mongodb://127.0.0.1,10.0.0.1/", true),
             ("mongodb://db", true),
+            ("mongodb://0.0.0.0:1/", false),
             ("mongodb://127.0.0.1.evil.example/", true),
             ("mongodb://db:27017/?authSource=admin", true),
             ("mongodb://user@db/", true),

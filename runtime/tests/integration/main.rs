@@ -6,6 +6,7 @@ mod gate;
 mod headers;
 mod health;
 mod limits;
+mod listener;
 mod problem;
 mod secrets;
 mod serve;

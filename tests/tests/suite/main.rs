@@ -24,6 +24,7 @@ mod ledger_appender;
 mod ledger_failover;
 mod ledger_processes;
 mod ledger_store;
+mod mutual_tls;
 mod owasp;
 mod projection_store;
 mod proofs;
