@@ -59,6 +59,7 @@ pub(crate) struct Denials {
 pub(crate) struct Recorder {
     queue: mpsc::Receiver<Proposal>,
     audit: Arc<Upstream>,
+    http: reqwest::Client,
     /// With the key that it was made with, which may be rotated.
     client: Option<(HeaderValue, AuditClient)>,
     metrics: Arc<Metrics>,
@@ -68,6 +69,7 @@ pub(crate) struct Recorder {
 /// Both ends of the queue.
 pub(crate) fn channel(
     audit: Arc<Upstream>,
+    http: reqwest::Client,
     per_second: NonZeroU32,
     metrics: Arc<Metrics>,
 ) -> (Denials, Recorder) {
@@ -79,7 +81,7 @@ pub(crate) fn channel(
         metrics: Arc::clone(&metrics),
         dropped: Arc::clone(&dropped),
     };
-    (denials, Recorder { queue: receiver, audit, client: None, metrics, dropped })
+    (denials, Recorder { queue: receiver, audit, http, client: None, metrics, dropped })
 }
 
 impl Denials {
@@ -214,7 +216,9 @@ impl Recorder {
             return client.clone();
         }
         let secret = Secret::new(key.as_bytes());
-        let client = AuditClient::start(audit_client::Options::new(self.audit.base(), secret));
+        let mut options = audit_client::Options::new(self.audit.base(), secret);
+        options.http = self.http.clone();
+        let client = AuditClient::start(options);
         self.client = Some((key, client.clone()));
         client
     }

@@ -154,8 +154,12 @@ pub async fn run(
         watchers.spawn(tokens.watch(readiness.component("token-issuer")));
     }
 
-    let (denials, recorder) =
-        denials::channel(Arc::clone(&audit), settings.denials_per_second, Arc::clone(&metrics));
+    let (denials, recorder) = denials::channel(
+        Arc::clone(&audit),
+        client.clone(),
+        settings.denials_per_second,
+        Arc::clone(&metrics),
+    );
     let served = CancellationToken::new();
     let recording = tokio::spawn(recorder.run(served.clone()));
     // Also where this future is dropped.

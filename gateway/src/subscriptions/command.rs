@@ -5,6 +5,7 @@ use domain::actor::{Actor, Outcome, Purpose};
 use domain::ids::Stream;
 use domain::record::RecordType;
 use domain::wire::{Proposal, Receipt};
+use runtime::client::ClientError;
 use runtime::secrets::SecretError;
 
 use super::change::Change;
@@ -29,6 +30,9 @@ pub enum CommandError {
     /// The key of the operator could not be loaded.
     #[error("the operator's service key cannot be loaded")]
     CallerKey(#[source] SecretError),
+    /// The client for the audit service could not be made.
+    #[error("the audit service cannot be reached with these certificates")]
+    Client(#[from] ClientError),
     /// The ledger did not acknowledge the record; nothing was done.
     #[error("the ledger did not acknowledge the record, so the change was not made: run it again")]
     NotRecorded(#[source] AppendError),

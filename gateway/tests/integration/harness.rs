@@ -307,7 +307,7 @@ impl Door {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap();
+        timeout(Duration::from_secs(10), changed).await.unwrap();
     }
 
     pub(crate) fn subscriptions_path(&self) -> PathBuf {

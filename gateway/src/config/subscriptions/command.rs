@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use domain::actor::{Actor, ActorKind};
 use domain::ids::Name;
 use ipnet::IpNet;
+use runtime::client::ClientTlsArgs;
 use runtime::secrets::SecretRef;
 
 use super::list;
@@ -129,7 +130,8 @@ pub struct LimitOptions {
 /// Where the pepper is.
 #[derive(Debug, Args)]
 pub struct PepperOptions {
-    /// Where the pepper of the subscription keys is: `env:NAME` or `file:/path`
+    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_PEPPER", value_name = "REF")]
     pepper: SecretRef,
 }
@@ -157,7 +159,8 @@ pub struct LedgerOptions {
     /// Address of audit-service
     #[arg(long, env = "VITALOG_AUDIT_URL", required_unless_present = "unrecorded")]
     audit_url: Option<String>,
-    /// Where the service key of the caller `operator` is: `env:NAME` or `file:/path`
+    /// Where the service key of the caller `operator` is. REF is `env:NAME`, `file:/path` or
+    /// `keyvault:https://…`.
     #[arg(
         long,
         env = "VITALOG_OPERATOR_KEY",
@@ -165,6 +168,9 @@ pub struct LedgerOptions {
         required_unless_present = "unrecorded"
     )]
     caller_key: Option<SecretRef>,
+    /// How audit-service is known, and this command to it.
+    #[command(flatten)]
+    client_tls: ClientTlsArgs,
     /// The person who makes the change, as records name them
     #[arg(long = "as", value_name = "NAME")]
     person: Option<Name>,
@@ -273,6 +279,8 @@ impl LedgerOptions {
             None => ("operator".parse().expect("a word is a name"), ActorKind::Service),
         };
         let actor = Actor { id, kind, roles: Vec::new() };
-        Ok(Some(Journal { audit: AuditClient::start(Options::new(url, key)), actor }))
+        let mut options = Options::new(url, key);
+        options.http = self.client_tls.client()?;
+        Ok(Some(Journal { audit: AuditClient::start(options), actor }))
     }
 }
