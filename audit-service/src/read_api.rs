@@ -106,8 +106,9 @@ pub async fn stream(
     may_read(
         &caller,
         match stream {
-            Some(Stream::Patient(_)) => Readable::PatientStream,
-            _ => Readable::OtherStream,
+            Some(Stream::LedgerKeys | Stream::GatewaySubscriptions) => Readable::OtherStream,
+            // Who may read none learns nothing of what is a stream.
+            Some(Stream::Patient(_)) | None => Readable::PatientStream,
         },
     )?;
     let stream = stream.ok_or_else(|| Problem::not_found("no such stream"))?;

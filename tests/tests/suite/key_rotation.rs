@@ -85,7 +85,7 @@ async fn no_append_fails_while_the_key_is_rotated_and_one_without_the_new_key_st
         let client = replica.client();
         let note = client.checkpoint().await.unwrap();
         assert!(new.open(&note).is_ok() && old.open(&note).is_err() && keys.open(&note).is_ok());
-        assert_eq!(client.keys().await.unwrap(), keys.to_string());
+        assert_eq!(replica.operator().keys().await.unwrap(), keys.to_string());
     }
 
     // Afterwards the new key is enough, and the old one is not.

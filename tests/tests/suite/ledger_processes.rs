@@ -194,6 +194,11 @@ impl Replica {
         })
     }
 
+    /// As [`Replica::client`], as the operator, who may see the key history.
+    pub(super) fn operator(&self) -> AuditClient {
+        AuditClient::start(Options::new(&self.url, Secret::new(OPERATOR_KEY)))
+    }
+
     /// Kills the process without warning.
     pub(super) fn kill(&mut self) {
         self.program.kill().unwrap();
