@@ -219,7 +219,7 @@ mod tests {
         let parsed = |option: &str| {
             let secret = || Secret::new("0123456789abcdef");
             let at = || UpstreamSettings { url: String::new(), key: ServiceKey::Fixed(secret()) };
-            let mut settings = Settings::new(at(), at(), "", secret());
+            let mut settings = Settings::new(at(), at(), std::path::Path::new(""), secret());
             let defaults = settings.clone();
             serving(option).unwrap().options.upstreams.bounds().apply(&mut settings);
             (settings, defaults)
