@@ -249,11 +249,11 @@ mod tests {
     #[test]
     fn serving_takes_tokens_where_an_issuer_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let pepper = folder.path().join("pepper");
-        std::fs::write(&pepper, "0123456789abcdef").unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, runtime::secrets::random_key_hex()).unwrap();
+        let key = format!("file:{}", key.display());
         let line = format!(
-            "gateway --subscriptions s.toml --pepper file:{} --patient-key env:A --audit-key env:B",
-            pepper.display()
+            "gateway --subscriptions s.toml --pepper {key} --patient-key {key} --audit-key {key}"
         );
         let oidc = |more: &str| {
             let line = format!("{line} {more}");
