@@ -21,19 +21,18 @@ fn tests_in(folder: &Path, names: &mut HashSet<String>) {
             }
         } else if path.extension().is_some_and(|it| it == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let after_attribute = text.split("test").skip(1);
-            names.extend(after_attribute.filter_map(test_name));
+            let mut is_test = false;
+            for line in text.lines().map(str::trim_start) {
+                if line.starts_with("#[test]") || line.contains("::test") {
+                    is_test = true;
+                } else if let Some((_, rest)) = line.split_once("fn ")
+                    && std::mem::take(&mut is_test)
+                {
+                    names.extend(rest.split('(').next().map(str::to_owned));
+                }
+            }
         }
     }
-}
-
-/// The function that follows what stands after the word `test` of an attribute.
-fn test_name(after: &str) -> Option<String> {
-    let (attribute, rest) = after.split_once(']')?;
-    let is_end = attribute.is_empty() || attribute.starts_with('(') && attribute.ends_with(')');
-    let rest = rest.trim_start();
-    let name = rest.strip_prefix("async ").unwrap_or(rest).strip_prefix("fn ")?;
-    is_end.then(|| name.split('(').next().unwrap_or_default().to_owned())
 }
 
 #[test]
