@@ -33,7 +33,7 @@ const RATE: u32 = 1_000_000;
 const RUN_NGINX: &str = r#"trap '' INT HUP; "$0" -p "$1" -c "$1/nginx.conf" <&- & child=$!
 read -r line; kill -TERM "$child"; wait "$child""#;
 
-/// An upstream in this process: JSON of [`ANSWER_BYTES`] bytes for every GET.
+/// An upstream in this process: JSON of `ANSWER_BYTES` bytes for every GET.
 #[derive(Debug)]
 pub struct Upstream {
     /// `host:port`.
