@@ -21,6 +21,7 @@ use domain::{
     wire::{Proposal, Receipt},
 };
 use runtime::{
+    client::{ClientError, ClientTlsArgs},
     files,
     secrets::{SecretError, SecretRef},
 };
@@ -36,6 +37,9 @@ pub struct RotateKeyArgs {
     /// Base address of the audit service, any replica's.
     #[arg(long, env = "VITALOG_AUDIT_URL")]
     pub url: String,
+    /// How audit-service is known, and this command to it.
+    #[command(flatten)]
+    pub client_tls: ClientTlsArgs,
     /// The service key of the caller `operator`. REF is `env:NAME`, `file:/path` or
     /// `keyvault:https://…`.
     #[arg(long)]
@@ -67,6 +71,9 @@ pub enum RotateKeyError {
     /// A secret cannot be read.
     #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
+    /// The client for the audit service could not be made.
+    #[error("the audit service cannot be reached with these certificates")]
+    Client(#[from] ClientError),
     /// A signing key cannot be used.
     #[error("a signing key cannot be used")]
     Key(#[from] CheckpointError),
@@ -118,6 +125,7 @@ impl RotateKeyArgs {
         }
         let mut options = Options::new(self.url.as_str(), self.caller_key.load()?);
         options.append_deadline = DEADLINE;
+        options.http = self.client_tls.client()?;
         let receipt = rotate(&AuditClient::start(options), &current, &next).await?;
         if let Some(path) = &self.public {
             write_public(path, &key).map_err(in_file(path))?;

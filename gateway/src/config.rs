@@ -13,7 +13,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use runtime::client::ClientError;
-use runtime::hardening::{Insecure, Overrides};
+use runtime::hardening::{Insecure, Overrides, PeerArgs};
+use runtime::listener::Peers;
 use runtime::secrets::{Secret, SecretError};
 
 use crate::subscriptions::SubscriptionsLocation;
@@ -169,9 +170,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The address of the listener of `/metrics`.
-    pub fn metrics_listen(&self) -> Option<SocketAddr> {
-        self.metrics.metrics_listen
+    /// The address of the listener of `/metrics`, and whose connections it takes.
+    pub fn metrics_listen(&self) -> Result<Option<(SocketAddr, Peers)>, ConfigError> {
+        let MetricsOptions { metrics_listen, allow_network } = &self.metrics;
+        let Some(address) = *metrics_listen else { return Ok(None) };
+        let peers = PeerArgs { allow_network: allow_network.clone(), ..PeerArgs::default() };
+        let peers = self.overrides.peers("--metrics-listen", address, &peers);
+        Ok(Some((address, peers.map_err(ConfigError::Insecure)?)))
     }
 
     /// The address to listen on, and the settings with the pepper read.
@@ -263,6 +268,24 @@ mod tests {
         assert!(oidc("").is_none());
         let tokens = oidc("--oidc-issuer https://login.example --oidc-audience api").unwrap();
         assert_eq!(tokens.issuer.as_str(), "https://login.example");
+    }
+
+    #[test]
+    fn metrics_are_told_to_named_networks_alone() {
+        let peers = |options: &str| {
+            let line = format!(
+                "gateway --subscriptions=s --pepper=env:P --patient-key=env:K --audit-key=env:K {options}"
+            );
+            Cli::try_parse_from(line.split_whitespace()).unwrap().options.metrics_listen()
+        };
+        assert!(peers("").unwrap().is_none());
+        assert!(peers("--metrics-listen=127.0.0.1:9090").unwrap().is_some());
+        let open = peers("--metrics-listen=0.0.0.0:9090").unwrap_err();
+        assert!(format!("{open:?}").contains("--metrics-listen"), "{open:?}");
+        let (_, peers) =
+            peers("--metrics-listen=0.0.0.0:9090 --allow-network=10.1.0.0/16").unwrap().unwrap();
+        assert!(peers.may_connect("10.1.2.3".parse().unwrap()));
+        assert!(!peers.may_connect("10.2.0.1".parse().unwrap()));
     }
 
     #[test]

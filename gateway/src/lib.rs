@@ -34,6 +34,7 @@ use std::io;
 use std::sync::Arc;
 
 use runtime::health::Readiness;
+use runtime::listener::Listener;
 use runtime::networks::Networks;
 use runtime::retry;
 use runtime::secrets::SecretError;
@@ -91,7 +92,7 @@ pub struct Listeners {
     /// The public API.
     pub public: TcpListener,
     /// `GET /metrics`, without a key: for an address that only operators reach.
-    pub metrics: Option<TcpListener>,
+    pub metrics: Option<Listener>,
 }
 
 impl From<TcpListener> for Listeners {

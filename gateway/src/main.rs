@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use gateway::Listeners;
 use gateway::config::{Cli, Command, Done};
+use runtime::listener::Listener;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -18,11 +19,11 @@ async fn main() -> anyhow::Result<()> {
     }
     runtime::telemetry::init("gateway");
     let shutdown = runtime::shutdown::on_signals();
-    let metrics = cli.options.metrics_listen();
+    let metrics = cli.options.metrics_listen()?;
     let (address, settings) = cli.options.settings()?;
     let public = listen(address).await?;
     let metrics = match metrics {
-        Some(address) => Some(listen(address).await?),
+        Some((address, peers)) => Some(Listener::new(listen(address).await?, peers)),
         None => None,
     };
     tracing::info!(address = %public.local_addr()?, "gateway is listening");

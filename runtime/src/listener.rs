@@ -59,6 +59,14 @@ impl Listener {
         self.tls.clone()
     }
 
+    /// Networks whose connections are taken because they were named.
+    pub(crate) fn networks(&self) -> Networks {
+        match &self.peers {
+            Peers::Anyone => Networks::default(),
+            Peers::Of(networks) => networks.clone(),
+        }
+    }
+
     /// The next connection that is taken.
     ///
     /// # Errors

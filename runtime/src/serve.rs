@@ -98,6 +98,8 @@ impl Server {
     ) -> io::Result<()> {
         let listener = listener.into();
         let Self { limits, uncounted, tls } = self;
+        // Who was let in by name is a service, and may need a connection for each of its requests.
+        let uncounted = uncounted.and(&listener.networks());
         let tls = tls.or_else(|| listener.tls());
         // Dropped, and the watcher with it, when serving ends.
         let mut watching = JoinSet::new();

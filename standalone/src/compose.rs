@@ -132,7 +132,7 @@ pub async fn run(
     let mut settings = gateway_settings(&data, addresses)?;
     settings.edge = options.door.settings();
     settings.oidc = options.oidc.settings();
-    let listeners = Listeners { public: door, metrics: Some(gateway_metrics) };
+    let listeners = Listeners { public: door, metrics: Some(gateway_metrics.into()) };
     system.spawn("gateway", async move { Ok(gateway::run(listeners, settings, stop).await?) });
 
     let announce = announce(door_url, move || ready(addresses));

@@ -48,6 +48,7 @@ impl Desk {
 
     fn args(&self, current: u8, next: u8) -> RotateKeyArgs {
         RotateKeyArgs {
+            client_tls: runtime::client::ClientTlsArgs::default(),
             url: format!("{}/", self.server.url),
             caller_key: SecretRef::File(self.file("operator.key", &key("operator"))),
             signing_key: self.secret(&ledger_secret(current)),

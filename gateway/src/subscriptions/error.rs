@@ -62,6 +62,9 @@ pub enum SubscriptionsError {
     /// The MongoDB gave no answer, or an error.
     #[error("the subscriptions' store does not answer as it should")]
     Store(#[source] mongodb::error::Error),
+    /// The MongoDB gave no answer in time.
+    #[error("the subscriptions' store does not answer in time")]
+    TimedOut,
     /// The MongoDB's document has another form.
     #[error("the stored subscriptions are not of the form that this version knows")]
     Document,
@@ -138,6 +141,6 @@ impl SubscriptionsError {
 
     /// Whether waiting may help.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(_))
+        matches!(self, Self::Store(_) | Self::TimedOut)
     }
 }

@@ -28,6 +28,10 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long the server waits for a majority before it says that a write is not durable.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a call may take, retries of the driver included: a server that is silent must not keep
+/// a gateway from noticing that a subscription is suspended, nor from ending.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connections to one server at most: a look twice a second, and counts.
 const MAX_CONNECTIONS: u32 = 8;
 
@@ -115,6 +119,37 @@ impl MongoStore {
 #[async_trait]
 impl SubscriptionStore for MongoStore {
     async fn load(&self, known: Option<&Revision>) -> Result<Option<Snapshot>, SubscriptionsError> {
+        within(self.load_unless(known)).await
+    }
+
+    async fn replace(
+        &self,
+        before: &Snapshot,
+        entries: &[Entry],
+    ) -> Result<Replaced, SubscriptionsError> {
+        within(self.replace_if(before, entries)).await
+    }
+
+    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
+        within(self.add_all(added)).await
+    }
+
+    async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {
+        within(self.counts(wanted)).await
+    }
+}
+
+async fn within<T>(
+    call: impl Future<Output = Result<T, SubscriptionsError>>,
+) -> Result<T, SubscriptionsError> {
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(SubscriptionsError::TimedOut))
+}
+
+impl MongoStore {
+    async fn load_unless(
+        &self,
+        known: Option<&Revision>,
+    ) -> Result<Option<Snapshot>, SubscriptionsError> {
         let mut filter = doc! { "_id": ALL };
         if let Some(revision) = known.and_then(number) {
             filter.insert("revision", doc! { "$ne": revision });
@@ -127,7 +162,7 @@ impl SubscriptionStore for MongoStore {
         Ok(Some(Snapshot { revision: Revision(revision.to_string()), entries }))
     }
 
-    async fn replace(
+    async fn replace_if(
         &self,
         before: &Snapshot,
         entries: &[Entry],
@@ -153,7 +188,7 @@ impl SubscriptionStore for MongoStore {
         Ok(if done { Replaced::Done } else { Replaced::Outdated })
     }
 
-    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
+    async fn add_all(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
         let adding = added
             .iter()
             .cloned()
@@ -162,7 +197,7 @@ impl SubscriptionStore for MongoStore {
         totals.await.map_err(SubscriptionsError::Store)
     }
 
-    async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {
+    async fn counts(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {
         // Old counts go by themselves. Without the index they only take space.
         let expiring = IndexOptions::builder().expire_after(Duration::ZERO).build();
         let index = IndexModel::builder().keys(doc! { "expires": 1 }).options(expiring).build();

@@ -135,9 +135,10 @@ impl Subscriptions {
     /// only a crash loses what was counted since the last time.
     pub(crate) async fn watch_usage(self: Arc<Self>, stop: CancellationToken) {
         let mut failing = false;
-        while !stop.is_cancelled() {
+        let mut last = false;
+        while !last {
             // Never in the middle of an exchange, whose outcome would be lost.
-            let _ = timeout(USAGE_INTERVAL, stop.cancelled()).await;
+            last = timeout(USAGE_INTERVAL, stop.cancelled()).await.is_ok();
             match self.store_usage().await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {

@@ -269,7 +269,7 @@ impl Door {
         let shutdown = CancellationToken::new();
         let scraped = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let metrics = scraped.local_addr().unwrap();
-        let listeners = Listeners { public: listener, metrics: Some(scraped) };
+        let listeners = Listeners { public: listener, metrics: Some(scraped.into()) };
         let running = tokio::spawn(gateway::run(listeners, settings, shutdown.clone()));
         let running = Mutex::new(Some(running));
         let (scheme, client) =

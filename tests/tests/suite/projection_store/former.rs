@@ -121,7 +121,7 @@ async fn status_shows_what_the_store_says_though_the_ledger_is_not_there() {
     let file = folder.path().join("patients.db");
     SqliteStore::open(&file).unwrap().serving().await.unwrap();
     let key = folder.path().join("audit.key");
-    std::fs::write(&key, "42".repeat(32)).unwrap();
+    std::fs::write(&key, runtime::secrets::random_key_hex()).unwrap();
     let arguments = [
         "status".to_owned(),
         format!("--store=sqlite:{}", file.display()),
