@@ -31,7 +31,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -45,6 +46,9 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long SQLite waits for another process's transaction; shorter than [`DEADLINE`].
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two tries to turn a file to write-ahead logging.
+const WAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reading threads: a query takes a fraction of a millisecond, and machines that run the
 /// embedded store are small.
@@ -145,7 +149,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // Of a new file alone; before its first page is written.
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        use_wal(&connection)?;
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -155,6 +159,22 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     connect().map_err(|error: rusqlite::Error| unavailable(error))
+}
+
+/// Turns the file to write-ahead logging. Where somebody else does so at this moment, SQLite says that
+/// it is busy at once instead of waiting.
+fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let done = connection.pragma_update(None, "journal_mode", "wal");
+        let busy = |error: &rusqlite::Error| {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+        };
+        if !done.as_ref().is_err_and(busy) || begun.elapsed() >= BUSY_TIMEOUT {
+            return done;
+        }
+        thread::sleep(WAL_PAUSE);
+    }
 }
 
 /// Moves the write-ahead log into the file and empties it; whether no reader was in the way.
