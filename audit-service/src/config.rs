@@ -150,7 +150,7 @@ impl ServeArgs {
         over.store("--store", &self.store)?;
         over.keys("--seal-key", [&self.seal_key])?;
         over.callers(&self.callers)?;
-        over.peers("--listen", self.listen, &self.peers)
+        over.peers("--listen", self.listen, &self.peers.networks)
     }
 
     /// Loads the secrets and opens the store, waiting for one that is not there yet.

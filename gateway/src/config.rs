@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use runtime::client::ClientError;
-use runtime::hardening::{Insecure, Overrides, PeerArgs};
+use runtime::hardening::{Insecure, Overrides};
 use runtime::listener::Peers;
 use runtime::secrets::{Secret, SecretError};
 
@@ -172,10 +172,9 @@ pub struct Options {
 impl Options {
     /// The address of the listener of `/metrics`, and whose connections it takes.
     pub fn metrics_listen(&self) -> Result<Option<(SocketAddr, Peers)>, ConfigError> {
-        let MetricsOptions { metrics_listen, allow_network } = &self.metrics;
+        let MetricsOptions { metrics_listen, networks } = &self.metrics;
         let Some(address) = *metrics_listen else { return Ok(None) };
-        let peers = PeerArgs { allow_network: allow_network.clone(), ..PeerArgs::default() };
-        let peers = self.overrides.peers("--metrics-listen", address, &peers);
+        let peers = self.overrides.peers("--metrics-listen", address, networks);
         Ok(Some((address, peers.map_err(ConfigError::Insecure)?)))
     }
 

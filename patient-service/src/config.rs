@@ -134,7 +134,7 @@ impl Settings {
         over.keys("--command-key", [&self.command_key])?;
         over.keys("--kek", &self.ring.kek)?;
         over.callers(&self.callers)?;
-        over.peers("--listen", self.listen, &self.peers)
+        over.peers("--listen", self.listen, &self.peers.networks)
     }
 
     /// Who is let in. Their keys are read again until `shutdown`.

@@ -244,7 +244,7 @@ impl Command {
 impl FollowArgs {
     /// Whose connections are taken.
     pub fn peers(&self, over: &Overrides) -> Result<Peers, Insecure> {
-        over.peers("--listen", self.listen, &self.peers)
+        over.peers("--listen", self.listen, &self.peers.networks)
     }
 }
 

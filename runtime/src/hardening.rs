@@ -87,9 +87,9 @@ pub struct Overrides {
     pub insecure_allow_plain_http: bool,
 }
 
-/// Whose connections an internal listener takes, and how.
+/// Whose connections an internal listener takes.
 #[derive(Debug, Clone, Default, Args)]
-pub struct PeerArgs {
+pub struct NetworkArgs {
     /// Network whose connections are taken, such as 10.1.0.0/16; may be given several times.
     /// Without any, only this machine's are. Others are closed before a byte is read.
     #[arg(
@@ -99,6 +99,14 @@ pub struct PeerArgs {
         value_delimiter = ' '
     )]
     pub allow_network: Vec<Network>,
+}
+
+/// Whose connections an internal listener takes, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PeerArgs {
+    /// Whose connections are taken.
+    #[command(flatten)]
+    pub networks: NetworkArgs,
     /// File of the listener's TLS certificate and its chain (PEM), read again when it changes;
     /// without it the listener speaks plain HTTP.
     #[arg(long, env = "VITALOG_TLS_CERT", value_name = "PATH", requires = "tls_key")]
@@ -137,11 +145,12 @@ impl Overrides {
         &self,
         listen: &'static str,
         address: SocketAddr,
-        peers: &PeerArgs,
+        networks: &NetworkArgs,
     ) -> Result<Peers, Insecure> {
-        let named: Networks = peers.allow_network.iter().copied().collect();
+        let NetworkArgs { allow_network } = networks;
+        let named: Networks = allow_network.iter().copied().collect();
         let networks = named.and(&Networks::loopback());
-        if !peers.allow_network.is_empty() || address.ip().to_canonical().is_loopback() {
+        if !allow_network.is_empty() || address.ip().to_canonical().is_loopback() {
             return Ok(Peers::Of(networks));
         }
         let error = Insecure::AnyNetwork { listen };
@@ -237,11 +246,7 @@ mod tests {
         let over = Overrides::default();
         let peers = |listen: &str, networks: &[&str]| {
             let allow_network = networks.iter().map(|network| network.parse().unwrap()).collect();
-            over.peers(
-                "--listen",
-                listen.parse().unwrap(),
-                &PeerArgs { allow_network, ..PeerArgs::default() },
-            )
+            over.peers("--listen", listen.parse().unwrap(), &NetworkArgs { allow_network })
         };
         for (listen, networks) in
             [("127.0.0.1:1", &[][..]), ("[::1]:1", &[]), ("0.0.0.0:1", &["10.0.0.0/8"])]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use runtime::networks::Network;
+use runtime::hardening::NetworkArgs;
 
 /// The listener of `/metrics`.
 #[derive(Debug, Args)]
@@ -11,13 +11,7 @@ pub struct MetricsOptions {
     /// Address of the internal listener that answers `GET /metrics`; without it there is none
     #[arg(long, env = "VITALOG_GATEWAY_METRICS_LISTEN", value_name = "ADDRESS")]
     pub(super) metrics_listen: Option<SocketAddr>,
-    /// Network whose connections that listener takes besides this machine's, such as 10.1.0.0/16;
-    /// may be given several times
-    #[arg(
-        long = "allow-network",
-        env = "VITALOG_ALLOW_NETWORK",
-        value_name = "NETWORK",
-        value_delimiter = ' '
-    )]
-    pub(super) allow_network: Vec<Network>,
+    /// Whose connections that listener takes.
+    #[command(flatten)]
+    pub(super) networks: NetworkArgs,
 }
