@@ -14,6 +14,8 @@ use runtime::serve::{BODY_READ_TIMEOUT, MAX_BODY_BYTES};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::connections::Answered;
+
 /// How much of a body that nobody wants is still read, in bytes.
 const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
 
@@ -77,7 +79,7 @@ pub(crate) struct Patience {
 /// and breaks off when the upstream lets wait for too long; how slowly the client reads is another
 /// matter, so time only runs while the upstream is waited for.
 pub(crate) struct Answer {
-    body: reqwest::Body,
+    body: Answered,
     /// What is left of it.
     patience: Patience,
     /// Made at the first wait: most answers are there at once.
@@ -87,11 +89,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(
-        body: reqwest::Body,
-        patience: Patience,
-        in_flight: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(crate) fn new(body: Answered, patience: Patience, in_flight: OwnedSemaphorePermit) -> Self {
         Self { body, patience, silence: None, waiting_since: None, _in_flight: in_flight }
     }
 }

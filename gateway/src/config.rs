@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
-use runtime::client::ClientError;
+use runtime::client::{ClientError, Connector};
 use runtime::hardening::{Insecure, Overrides};
 use runtime::listener::Peers;
 use runtime::secrets::{Secret, SecretError};
@@ -48,8 +48,10 @@ const SYSTEM_CLOCK: Clock = Utc::now;
 pub struct Settings {
     /// The patient service.
     pub patients: UpstreamSettings,
-    /// The client to reach both with.
+    /// The client with which refusals are recorded.
     pub client: reqwest::Client,
+    /// What opens the connections for requests.
+    pub connector: Connector,
     /// The audit service.
     pub audit: UpstreamSettings,
     /// Where the subscriptions are.
@@ -87,6 +89,7 @@ impl Settings {
         Self {
             patients,
             client: runtime::client::internal_client(),
+            connector: runtime::client::internal_connector(),
             audit,
             subscriptions: subscriptions.into(),
             pepper,
@@ -182,7 +185,9 @@ impl Options {
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
         self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
-        let client = self.upstreams.client_tls.client().map_err(ConfigError::Client)?;
+        let client_tls = &self.upstreams.client_tls;
+        let client = client_tls.client().map_err(ConfigError::Client)?;
+        let connector = client_tls.connector().map_err(ConfigError::Client)?;
         let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
         // The parser has asked for them already: they are optional only beside a subcommand.
@@ -195,6 +200,7 @@ impl Options {
         settings.oidc = self.oidc.settings();
         bounds.apply(&mut settings);
         settings.client = client;
+        settings.connector = connector;
         settings.edge = self.edge.door.settings();
         Ok((self.edge.listen, settings))
     }

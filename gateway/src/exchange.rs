@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use runtime::problem::Outcome;
 use tokio::time::timeout_at;
 use tower::retry::budget::Budget;
 
 use crate::breaker::Failed;
+use crate::connections::Answered;
 use crate::upstream::Upstream;
 
 /// Before another try. A service that restarts breaks connections first and takes none then, but is
@@ -82,41 +86,38 @@ impl Upstream {
     /// longer than `patience`.
     pub(crate) async fn exchange(
         &self,
-        client: &reqwest::Client,
-        request: impl Fn() -> reqwest::Request,
+        request: impl Fn() -> Request<Full<Bytes>>,
         patience: Duration,
         retry: Retry,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response<Answered>, Failure> {
         let deadline = tokio::time::Instant::now() + patience;
         self.retry_budget().deposit();
-        let first = self.attempt(client, request(), deadline).await;
+        let first = self.attempt(request(), deadline).await;
         let Err(failure) = first else { return first };
         if !retry.allows(failure) || !self.retry_budget().withdraw() {
             return first;
         }
         self.metrics().retried(self.name());
         tokio::time::sleep(PAUSE).await;
-        self.attempt(client, request(), deadline).await
+        self.attempt(request(), deadline).await
     }
 
     async fn attempt(
         &self,
-        client: &reqwest::Client,
-        request: reqwest::Request,
+        request: Request<Full<Bytes>>,
         deadline: tokio::time::Instant,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response<Answered>, Failure> {
         if self.breaker().is_open() {
             self.metrics().upstream_failed(self.name(), Failure::Open.label());
             return Err(Failure::Open);
         }
-        let failure = match timeout_at(deadline, client.execute(request)).await {
+        let failure = match timeout_at(deadline, self.connections().send(request)).await {
             Ok(Ok(response)) => {
                 let change = self.breaker().answered();
                 self.note(change);
                 return Ok(response);
             }
-            Ok(Err(error)) if error.is_connect() => Failure::Connecting,
-            Ok(Err(_)) => Failure::Broken,
+            Ok(Err(failure)) => failure,
             Err(_) => Failure::Late,
         };
         let how = if failure == Failure::Connecting { Failed::Connecting } else { Failed::Waiting };

@@ -15,6 +15,7 @@ mod admission;
 mod body;
 mod breaker;
 pub mod bulkheads;
+mod connections;
 mod cors;
 mod denials;
 mod docs;
@@ -125,7 +126,9 @@ pub async fn run(
     let client = settings.client;
     let metrics = Arc::new(Metrics::new());
     let upstream = |name, at| {
-        Upstream::new(name, at, settings.breaker_failures, Arc::clone(&metrics)).map(Arc::new)
+        let connector = settings.connector.clone();
+        let metrics = Arc::clone(&metrics);
+        Upstream::new(name, at, connector, settings.breaker_failures, metrics).map(Arc::new)
     };
     let patients = upstream("patient-service", settings.patients)?;
     let audit = upstream("audit-service", settings.audit)?;
@@ -146,8 +149,9 @@ pub async fn run(
     let counting = tokio::spawn(counting);
     for upstream in [&patients, &audit] {
         let component = readiness.component(upstream.name());
-        watchers.spawn(Arc::clone(upstream).watch_readiness(client.clone(), component));
+        watchers.spawn(Arc::clone(upstream).watch_readiness(component));
         watchers.spawn(Arc::clone(upstream).watch_key(settings.reload_interval));
+        watchers.spawn(Arc::clone(upstream.connections()).watch());
     }
 
     let tokens = settings.oidc.map(Tokens::new).transpose().map_err(GatewayError::TokenIssuer)?;
@@ -157,7 +161,7 @@ pub async fn run(
 
     let (denials, recorder) = denials::channel(
         Arc::clone(&audit),
-        client.clone(),
+        client,
         settings.denials_per_second,
         Arc::clone(&metrics),
     );
@@ -172,7 +176,6 @@ pub async fn run(
         identities: Identities { subscriptions, tokens, clock: settings.clock },
         patients,
         audit,
-        client,
         bulkheads: Bulkheads::new(settings.places),
         upstream_timeout: settings.upstream_timeout,
         answer_timeout: settings.answer_timeout,

@@ -8,6 +8,10 @@ use gateway::config::{Cli, Command, Done};
 use runtime::listener::Listener;
 use tokio::net::TcpListener;
 
+/// Each request allocates some hundred times; the system's allocator takes a tenth of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     runtime::crypto::install_tls_provider();

@@ -9,9 +9,11 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query as QueryOf, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri};
+use http_body_util::Full;
 use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
 use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
 use runtime::service_keys::SERVICE_KEY_HEADER;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Denied, Identities, check_head};
 use crate::body::{self, Answer, Patience};
 use crate::bulkheads::Bulkheads;
+use crate::connections::Answered;
 use crate::denials::Denials;
 use crate::error::Refusal;
 use crate::exchange::Retry;
@@ -67,7 +70,6 @@ pub(crate) struct Gateway {
     pub(crate) identities: Identities,
     pub(crate) patients: Arc<Upstream>,
     pub(crate) audit: Arc<Upstream>,
-    pub(crate) client: reqwest::Client,
     pub(crate) bulkheads: Bulkheads,
     pub(crate) upstream_timeout: Duration,
     pub(crate) answer_timeout: Duration,
@@ -139,18 +141,19 @@ impl Gateway {
             .enter(places)
             .ok_or_else(|| Refusal::Busy(places, outcome(route, Outcome::NothingStored)))?;
         let payload = if route.has_body() {
-            Some(body::read(body).await?)
+            body::read(body).await?
         } else {
             body::discard(body).await;
-            None
+            Bytes::new()
         };
 
         let path = route.fill(template, parts.uri.path());
-        let url = upstream.url(&path, &query.forwarded).ok_or_else(Problem::internal)?;
+        let target = upstream.target(&path, &query.forwarded).ok_or_else(Problem::internal)?;
         let request = || {
-            let mut request = reqwest::Request::new(parts.method.clone(), url.clone());
+            let mut request = http::Request::new(Full::new(payload.clone()));
+            *request.method_mut() = parts.method.clone();
+            *request.uri_mut() = target.clone();
             *request.headers_mut() = onward_headers(route, parts, upstream, &identity, peer);
-            *request.body_mut() = payload.clone().map(Into::into);
             request
         };
         let answer = self.send(route, upstream, request, retry(route, parts), query.wait).await?;
@@ -173,17 +176,17 @@ impl Gateway {
         &self,
         route: &Route,
         upstream: &Upstream,
-        request: impl Fn() -> reqwest::Request,
+        request: impl Fn() -> http::Request<Full<Bytes>>,
         retry: Retry,
         wait: Duration,
-    ) -> Result<http::Response<reqwest::Body>, Refusal> {
+    ) -> Result<http::Response<Answered>, Refusal> {
         let failed = |reason: &'static str, stored: Outcome| {
             upstream.failed(reason);
             Refusal::Upstream(outcome(route, stored))
         };
         let patience = self.upstream_timeout + wait;
         let answered = tokio::select! {
-            answered = upstream.exchange(&self.client, request, patience, retry) => answered,
+            answered = upstream.exchange(request, patience, retry) => answered,
             // Draining does not wait for records that may never come.
             () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(Refusal::Stopping),
         };
@@ -199,14 +202,14 @@ impl Gateway {
             self.metrics.upstream_failed(upstream.name(), "no_problem");
             return Err(failed("it answers an error that is no problem details", Outcome::Unknown));
         }
-        Ok(response.into())
+        Ok(response)
     }
 
     fn respond(
         &self,
         route: &Route,
         method: &Method,
-        answer: http::Response<reqwest::Body>,
+        answer: http::Response<Answered>,
         in_flight: OwnedSemaphorePermit,
     ) -> Response {
         let (parts, body) = answer.into_parts();

@@ -5,16 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use reqwest::Url;
+use runtime::client::Connector;
 use runtime::health::Component;
 use runtime::secrets::Secret;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use crate::GatewayError;
 use crate::breaker::{Breaker, Change};
 use crate::config::{ServiceKey, UpstreamSettings};
+use crate::connections::Connections;
 use crate::metrics::Metrics;
 use crate::occasional::Occasional;
 
@@ -27,6 +31,9 @@ const UNREADY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long an upstream may take to say whether it is ready.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest answer to that, in bytes.
+const READINESS_BYTES: usize = 64 * 1024;
 
 /// How long a request counts for the budget of retries.
 const RETRY_MEMORY: Duration = Duration::from_secs(10);
@@ -42,6 +49,9 @@ pub(crate) struct Upstream {
     name: &'static str,
     /// Without a trailing slash.
     base: String,
+    /// What the base says behind the host, mostly nothing.
+    prefix: String,
+    connections: Arc<Connections>,
     source: ServiceKey,
     key: ArcSwap<HeaderValue>,
     failures: Occasional,
@@ -56,6 +66,7 @@ impl Upstream {
     pub(crate) fn new(
         name: &'static str,
         settings: UpstreamSettings,
+        connector: Connector,
         breaker_failures: NonZeroU32,
         metrics: Arc<Metrics>,
     ) -> Result<Self, GatewayError> {
@@ -66,9 +77,10 @@ impl Upstream {
                 && url.query().is_none()
                 && url.fragment().is_none()
         });
-        if !usable {
-            return Err(GatewayError::Address(name));
-        }
+        let to = base.parse::<Uri>().ok().filter(|_| usable);
+        let to = to.ok_or(GatewayError::Address(name))?;
+        let prefix = to.path().trim_end_matches('/').to_owned();
+        let connections = Connections::new(connector, to).ok_or(GatewayError::Address(name))?;
         let secret = settings
             .key
             .load()
@@ -77,6 +89,8 @@ impl Upstream {
         Ok(Self {
             name,
             base,
+            prefix,
+            connections,
             source: settings.key,
             key: ArcSwap::from_pointee(key),
             failures: Occasional::default(),
@@ -128,16 +142,20 @@ impl Upstream {
         HeaderValue::clone(&self.key.load())
     }
 
-    /// The address of a path, which begins with a slash, and a query.
-    pub(crate) fn url(&self, path: &str, query: &str) -> Option<Url> {
-        let mut text = String::with_capacity(self.base.len() + path.len() + 1 + query.len());
-        text.push_str(&self.base);
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// A path, which begins with a slash, and a query as it is asked for there.
+    pub(crate) fn target(&self, path: &str, query: &str) -> Option<Uri> {
+        let mut text = String::with_capacity(self.prefix.len() + path.len() + 1 + query.len());
+        text.push_str(&self.prefix);
         text.push_str(path);
         if !query.is_empty() {
             text.push('?');
             text.push_str(query);
         }
-        Url::parse(&text).ok()
+        text.try_into().ok()
     }
 
     /// Notes that the service did not answer as it should.
@@ -147,24 +165,31 @@ impl Upstream {
         }
     }
 
+    /// Over one of the connections that requests use: one of its own would be idle for most of the
+    /// time, and a service that stops waits for those.
+    async fn readiness(&self) -> Option<StatusCode> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.target("/readyz", "")?;
+        let answer = self.connections.send(request).await.ok()?;
+        let status = answer.status();
+        Limited::new(answer.into_body(), READINESS_BYTES).collect().await.ok()?;
+        Some(status)
+    }
+
     /// Keeps `component` as the service's own `/readyz` says.
-    pub(crate) async fn watch_readiness(
-        self: Arc<Self>,
-        client: reqwest::Client,
-        component: Component,
-    ) {
-        let Some(url) = self.url("/readyz", "") else { return };
+    pub(crate) async fn watch_readiness(self: Arc<Self>, component: Component) {
         loop {
-            let asked = client.get(url.clone()).timeout(READINESS_TIMEOUT).send().await;
-            let change = self.breaker().looked(asked.is_ok());
+            let asked = timeout(READINESS_TIMEOUT, self.readiness()).await;
+            let status = asked.ok().flatten();
+            let change = self.breaker().looked(status.is_some());
             self.note(change);
-            match asked.map(|response| response.status()) {
-                Ok(StatusCode::OK) => component.ready(),
-                Ok(_) => component.not_ready("not ready itself"),
-                Err(_) => component.not_ready("unreachable"),
+            match status {
+                Some(StatusCode::OK) => component.ready(),
+                Some(_) => component.not_ready("not ready itself"),
+                None => component.not_ready("unreachable"),
             }
             let interval = if component.is_ready() { READINESS_INTERVAL } else { UNREADY_INTERVAL };
-            let _ = tokio::time::timeout(interval, self.look.notified()).await;
+            let _ = timeout(interval, self.look.notified()).await;
         }
     }
 

@@ -3,10 +3,18 @@
 use std::{fs, io, path::PathBuf, time::Duration};
 
 use clap::Args;
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
-use zeroize::Zeroizing;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::{Client, ClientBuilder};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::secrets::{SecretError, SecretRef};
+
+/// Opens connections, with TLS or without as the address says.
+pub type Connector = HttpsConnector<HttpConnector>;
 
 /// How long opening a connection may take. A service that does not answer within this on an
 /// internal network is down, and failing closed early is better than holding a request.
@@ -52,8 +60,14 @@ pub enum ClientError {
     #[error("--client-key cannot be loaded")]
     Key(#[source] SecretError),
     /// Certificates or key are none.
-    #[error("--ca, --client-cert and --client-key cannot be used: they must be PEM, and fit")]
-    Unusable(#[source] reqwest::Error),
+    #[error("--ca, --client-cert and --client-key cannot be used: they must be PEM")]
+    NoPem(#[source] pem::Error),
+    /// Certificates or key do not fit.
+    #[error("--ca, --client-cert and --client-key cannot be used: they must fit")]
+    Unusable(#[source] rustls::Error),
+    /// The TLS library cannot be set up.
+    #[error("the HTTP client cannot be made")]
+    Client(#[source] reqwest::Error),
 }
 
 impl ClientTlsArgs {
@@ -62,21 +76,52 @@ impl ClientTlsArgs {
     /// # Errors
     /// [`ClientError`] when they cannot be read or used.
     pub fn client(&self) -> Result<Client, ClientError> {
-        let mut builder = builder();
-        if let Some(path) = &self.ca {
-            let authorities = Certificate::from_pem_bundle(&read(path)?);
-            builder = builder.tls_certs_only(authorities.map_err(ClientError::Unusable)?);
-        }
-        if let (Some(path), Some(key)) = (&self.client_cert, &self.client_key) {
-            let mut pem = Zeroizing::new(read(path)?);
-            let key = key.load().map_err(ClientError::Key)?;
-            // At once, so that growing leaves no copy of the key behind.
-            pem.reserve_exact(key.bytes().len() + 1);
-            pem.push(b'\n');
-            pem.extend_from_slice(key.bytes());
-            builder = builder.identity(Identity::from_pem(&pem).map_err(ClientError::Unusable)?);
-        }
-        builder.build().map_err(ClientError::Unusable)
+        let builder = builder().tls_backend_preconfigured(self.config()?);
+        builder.build().map_err(ClientError::Client)
+    }
+
+    /// As [`internal_connector`], with these certificates, which are read this once.
+    ///
+    /// # Errors
+    /// [`ClientError`] when they cannot be read or used.
+    pub fn connector(&self) -> Result<Connector, ClientError> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        // The scheme may be https.
+        http.enforce_http(false);
+        let builder = HttpsConnectorBuilder::new().with_tls_config(self.config()?);
+        Ok(builder.https_or_http().enable_http1().wrap_connector(http))
+    }
+
+    fn config(&self) -> Result<ClientConfig, ClientError> {
+        crate::crypto::install_tls_provider();
+        let builder = ClientConfig::builder();
+        let builder = match &self.ca {
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(ClientError::Unusable)?;
+                }
+                builder.with_root_certificates(roots)
+            }
+            None => builder.with_platform_verifier().map_err(ClientError::Unusable)?,
+        };
+        let (Some(path), Some(key)) = (&self.client_cert, &self.client_key) else {
+            return Ok(builder.with_no_client_auth());
+        };
+        let key = key.load().map_err(ClientError::Key)?;
+        let key = PrivateKeyDer::from_pem_slice(key.bytes()).map_err(ClientError::NoPem)?;
+        builder.with_client_auth_cert(certificates(path)?, key).map_err(ClientError::Unusable)
+    }
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let pem = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(ClientError::NoPem(pem::Error::NoItemsFound)),
+        found => found.map_err(ClientError::NoPem),
     }
 }
 
@@ -92,6 +137,14 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, ClientError> {
 /// When the TLS library cannot be set up, which is a broken installation.
 pub fn internal_client() -> Client {
     builder().build().expect("the TLS library can be set up")
+}
+
+/// Opens connections to internal services within [`CONNECT_TIMEOUT`], for who keeps them by himself.
+///
+/// # Panics
+/// As [`internal_client`].
+pub fn internal_connector() -> Connector {
+    ClientTlsArgs::default().connector().expect("the TLS library can be set up")
 }
 
 /// As [`internal_client`], but whoever answers is believed: for a process that asks itself whether
