@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     NoKey,
     /// The key is not known, or there are several.
     WrongKey,
-    /// The subscription made more requests than its rate allows.
+    /// The caller made more requests than its rate allows.
     RateExceeded {
         /// Until the next one is allowed, rounded up.
         seconds: u32,
@@ -60,6 +60,11 @@ pub(crate) enum Refusal {
     TokenScope(Option<Scope>),
     /// The keys by which tokens are checked are not at hand; for a command, nothing was stored.
     NoTokenKeys(Option<Outcome>),
+    /// Too many requests from one address showed nobody.
+    TooManyUnknown {
+        /// Until the next one is told what was wrong with it, rounded up.
+        seconds: u32,
+    },
     /// The body is of a kind that is not read.
     MediaType,
     /// Path and query are over [`MAX_URI_BYTES`].
@@ -84,6 +89,18 @@ impl Refusal {
         }
     }
 
+    /// Whether what was sent shows nobody: it is answered 401.
+    pub(crate) const fn is_of_nobody(self) -> bool {
+        matches!(
+            self,
+            Self::NoKey
+                | Self::WrongKey
+                | Self::NoCredential
+                | Self::TwoCredentials
+                | Self::Token(_)
+        )
+    }
+
     /// The reason as metrics name it.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
@@ -93,6 +110,7 @@ impl Refusal {
             Self::Token(_) => "token",
             Self::NoTokenKeys(_) => "no_token_keys",
             Self::RateExceeded { .. } => "rate",
+            Self::TooManyUnknown { .. } => "unauthenticated_rate",
             Self::Suspended => "suspended",
             Self::Expired => "expired",
             Self::Network => "network",
@@ -145,7 +163,7 @@ impl From<Refusal> for Problem {
             Refusal::WrongKey => Self::unauthorized(
                 "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.",
             ),
-            Refusal::RateExceeded { seconds } => Self::new(
+            Refusal::RateExceeded { seconds } | Refusal::TooManyUnknown { seconds } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("Rate limit is exceeded. Try again in {seconds} seconds."),
             )

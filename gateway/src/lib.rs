@@ -28,6 +28,7 @@ mod oidc;
 mod prefer;
 mod proxy;
 mod query;
+mod rates;
 mod upstream;
 
 use std::io;
@@ -51,6 +52,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::oidc::Tokens;
 use crate::proxy::Gateway;
+use crate::rates::Rates;
 use crate::subscriptions::{Revision, Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
 
@@ -177,6 +179,7 @@ pub async fn run(
         upstream_timeout: settings.upstream_timeout,
         answer_timeout: settings.answer_timeout,
         shutdown: stop.clone(),
+        unknown: Rates::new(edge.unauthenticated),
     };
     let gateway = Arc::new(gateway);
     if let Some(listener) = metrics_listener {

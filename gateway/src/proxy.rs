@@ -11,8 +11,9 @@ use axum::extract::{Query as QueryOf, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, Version};
 use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
+use runtime::networks::counted_as;
 use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
 use runtime::service_keys::SERVICE_KEY_HEADER;
 use runtime::trace_context::{TRACEPARENT, TRACESTATE, TraceContext, TraceState};
@@ -29,6 +30,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
+use crate::rates::Rates;
 use crate::routes::{Route, Target};
 use crate::upstream::Upstream;
 
@@ -74,6 +76,8 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: CancellationToken,
     pub(crate) denials: Denials,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of addresses, for requests that show nobody.
+    pub(crate) unknown: Rates<IpAddr>,
 }
 
 /// Why a request has no answer of an upstream.
@@ -98,20 +102,36 @@ impl Gateway {
     /// Answers a request for a route that takes a key.
     pub(crate) async fn answer(&self, route: &Route, peer: IpAddr, request: Request) -> Response {
         let (parts, mut body) = request.into_parts();
-        match self.pass(route, peer, &parts, &mut body).await {
-            Ok(response) => response,
-            Err(unanswered) => {
-                let problem = match unanswered {
-                    Unanswered::Problem(problem) => problem,
-                    Unanswered::Refused(refusal) => {
-                        self.metrics.refused(refusal);
-                        refusal.into()
-                    }
-                };
-                body::discard(&mut body).await;
-                problem.into_response()
+        let unanswered = match self.pass(route, peer, &parts, &mut body).await {
+            Ok(response) => return response,
+            Err(unanswered) => unanswered,
+        };
+        let (problem, discarded) = match unanswered {
+            Unanswered::Problem(problem) => (problem, body::DISCARD_BYTES),
+            Unanswered::Refused(refusal) => {
+                let refusal = self.of_nobody(refusal, peer).unwrap_or(refusal);
+                self.metrics.refused(refusal);
+                (refusal.into(), discarded(refusal))
             }
+        };
+        let at_end = body::discard(&mut body, discarded).await;
+        let mut response = problem.into_response();
+        if !at_end && parts.version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
+        response
+    }
+
+    /// What an address is told in place of a refusal, if too many requests from it showed nobody.
+    ///
+    /// Only they are charged, so that noise from behind an address hinders no valid key behind it.
+    fn of_nobody(&self, refusal: Refusal, peer: IpAddr) -> Option<Refusal> {
+        if !refusal.is_of_nobody() {
+            return None;
+        }
+        let seconds = self.unknown.charge(&counted_as(peer)).err()?;
+        Some(Refusal::TooManyUnknown { seconds })
     }
 
     async fn pass(
@@ -141,7 +161,7 @@ impl Gateway {
         let payload = if route.has_body() {
             Some(body::read(body).await?)
         } else {
-            body::discard(body).await;
+            body::discard(body, body::DISCARD_BYTES).await;
             None
         };
 
@@ -225,6 +245,16 @@ impl Gateway {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         response
+    }
+}
+
+/// How much of a refused body is still read, in bytes.
+fn discarded(refusal: Refusal) -> usize {
+    match refusal {
+        Refusal::TooManyUnknown { .. } => 0,
+        Refusal::NoTokenKeys(_) => body::DISCARD_OF_STRANGERS_BYTES,
+        _ if refusal.is_of_nobody() => body::DISCARD_OF_STRANGERS_BYTES,
+        _ => body::DISCARD_BYTES,
     }
 }
 

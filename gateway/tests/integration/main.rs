@@ -26,3 +26,4 @@ mod secrecy;
 mod smuggling;
 mod subscriptions;
 mod tls;
+mod unauthenticated;
