@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
         /// Until the next one is told what was wrong with it, rounded up.
         seconds: u32,
     },
+    /// The request names no host, several, or something else.
+    Host,
     /// The body is of a kind that is not read.
     MediaType,
     /// Path and query are over [`MAX_URI_BYTES`].
@@ -116,6 +118,7 @@ impl Refusal {
             Self::Network => "network",
             Self::QuotaExceeded { .. } => "quota",
             Self::NoScope(_) | Self::NoScopes | Self::TokenScope(_) => "scope",
+            Self::Host => "host",
             Self::MediaType => "media_type",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
@@ -182,6 +185,7 @@ impl From<Refusal> for Problem {
                 Self::forbidden(format!("the subscription does not have the scope {scope}"))
             }
             Refusal::NoScopes => Self::forbidden("the subscription does not have any scope"),
+            Refusal::Host => Self::bad_request("send one Host header, with a host and a port"),
             Refusal::MediaType => Self::unsupported_media_type(
                 "multipart and octet-stream bodies are not read: send JSON",
             ),

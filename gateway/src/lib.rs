@@ -21,6 +21,7 @@ mod docs;
 mod error;
 mod exchange;
 mod forwarded;
+mod host;
 mod identity;
 mod metrics;
 mod occasional;
@@ -36,7 +37,6 @@ use std::sync::Arc;
 
 use runtime::health::Readiness;
 use runtime::listener::Listener;
-use runtime::networks::Networks;
 use runtime::retry;
 use runtime::secrets::SecretError;
 use runtime::serve::Server;
@@ -168,6 +168,7 @@ pub async fn run(
     // Also where this future is dropped.
     let served = served.drop_guard();
 
+    let refused = Arc::clone(&metrics.connections_refused);
     let gateway = Gateway {
         denials,
         metrics,
@@ -190,8 +191,8 @@ pub async fn run(
         });
     }
     let app = routes::router(gateway, readiness, &edge);
-    let uncounted = Networks::loopback().and(&edge.trusted_proxies);
-    let listening = Server { limits: edge.limits, uncounted, tls };
+    let uncounted = edge.uncounted.and(&edge.trusted_proxies);
+    let listening = Server { limits: edge.limits, uncounted, tls, refused };
     let result = listening.serve(public, app, stop).await.map_err(GatewayError::Serve);
     drop(served);
     stop_counting.cancel();

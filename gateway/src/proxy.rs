@@ -214,6 +214,11 @@ impl Gateway {
             self.metrics.upstream_failed(upstream.name(), "service_key");
             return Err(failed("it refuses the gateway's service key", Outcome::NothingStored));
         }
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            // No service has one: where it leads is not for clients to know.
+            self.metrics.upstream_failed(upstream.name(), "redirect");
+            return Err(failed("it answers a redirect", Outcome::Unknown));
+        }
         let is_error = status.is_client_error() || status.is_server_error();
         if is_error && !is_problem(response.headers()) {
             self.metrics.upstream_failed(upstream.name(), "no_problem");

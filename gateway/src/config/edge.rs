@@ -138,6 +138,7 @@ impl DoorOptions {
                 ..Limits::default()
             },
             tls: tls.map(|(cert, key)| TlsSettings { cert, key, client_ca: None }),
+            uncounted: Networks::loopback(),
             trusted_proxies: self.trusted_proxies.into_iter().collect(),
             cors_origins: self.cors_origins,
             drain_delay: Duration::from_secs(self.drain_delay),
@@ -156,6 +157,9 @@ pub struct EdgeSettings {
     pub limits: Limits,
     /// TLS, in place of plain HTTP.
     pub tls: Option<TlsSettings>,
+    /// Peers without a bound on their connections, besides trusted proxies: this machine unless a
+    /// test says otherwise.
+    pub uncounted: Networks,
     /// Proxies whose word about a client's address is taken.
     pub trusted_proxies: Networks,
     /// Origins whose pages may call the API.
@@ -171,6 +175,7 @@ impl Default for EdgeSettings {
         Self {
             limits: Limits::default(),
             tls: None,
+            uncounted: Networks::loopback(),
             trusted_proxies: Networks::default(),
             cors_origins: Vec::new(),
             drain_delay: Duration::ZERO,
