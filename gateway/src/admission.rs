@@ -52,7 +52,14 @@ impl Identities {
         let token = self.tokens.as_ref().and_then(|tokens| Some((tokens, oidc::bearer(headers)?)));
         let has_token = token.is_some();
         let identity = match token {
-            Some((tokens, token)) => by_token(tokens, token, route, headers, query).await?,
+            Some((tokens, token)) => {
+                let user = by_token(tokens, token, route, headers, query).await?;
+                // First, as a subscription's rate is.
+                if let Err(seconds) = tokens.charge_rate(&user) {
+                    return Err(Refusal::RateExceeded { seconds }.into());
+                }
+                user
+            }
             None => self.identify(headers, query)?,
         };
         match identity.admit(route.access, peer, (self.clock)()) {

@@ -17,7 +17,10 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::connections::Answered;
 
 /// How much of a body that nobody wants is still read, in bytes.
-const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
+pub(crate) const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
+
+/// The same of somebody who is not known: a stranger's noise should cost little.
+pub(crate) const DISCARD_OF_STRANGERS_BYTES: usize = 64 * 1024;
 
 /// How long reading it may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,24 +44,32 @@ pub(crate) async fn read(body: &mut Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// Reads and forgets the rest of a body, within bounds.
+/// Reads and forgets the rest of a body, if it has at most so many bytes; whether it came to its
+/// end. Where it did not, the answer is the last of its connection.
 ///
 /// A connection that is closed while the peer still sends is reset, and a reset can take the answer
-/// away before the peer has read it: it would see a broken connection in place of a 401 or 413.
-pub(crate) async fn discard(body: &mut Body) {
+/// away before the peer has read it: it would see a broken connection in place of a 401 or 413. The
+/// listener goes on reading for a moment after the last answer, which is enough for most; what is
+/// read here is for slow peers, and keeps the connection.
+pub(crate) async fn discard(body: &mut Body, bytes: usize) -> bool {
     if body.is_end_stream() {
-        return;
+        return true;
+    }
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes {
+        return false;
     }
     let reading = async {
-        let mut left = DISCARD_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
+        let mut left = bytes;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
             let length = frame.data_ref().map_or(0, Bytes::len);
-            let Some(less) = left.checked_sub(length) else { break };
+            let Some(less) = left.checked_sub(length) else { return false };
             left = less;
         }
+        true
     };
-    // Past the bound the connection is closed, which is what was to be avoided, not an error.
-    let _ = timeout(DISCARD_TIMEOUT, reading).await;
+    timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 /// An upstream stopped in the middle of an answer.

@@ -3,6 +3,7 @@
 mod edge;
 mod metrics;
 mod oidc;
+mod rate;
 mod subscriptions;
 mod upstreams;
 
@@ -19,11 +20,14 @@ use runtime::secrets::{Secret, SecretError};
 
 use crate::subscriptions::SubscriptionsLocation;
 
-pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin};
+pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin, UNAUTHENTICATED_RATE};
 pub use metrics::MetricsOptions;
 pub use oidc::{
     FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
+    TOKEN_RATE,
 };
+pub(crate) use rate::MAX_RATE;
+pub use rate::Rate;
 pub use subscriptions::{
     AddSubscription, Done, LedgerOptions, LimitOptions, LimitSubscription, NamedSubscription,
     PepperOptions, RotateSubscription, StoreOptions, SubscriptionOptions, SubscriptionsCommand,

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Request;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH,
+    IF_NONE_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method};
+use tower::{ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::config::Origin;
@@ -14,16 +17,31 @@ use crate::config::Origin;
 /// How long a browser may remember what a preflight said.
 const MAX_AGE: Duration = Duration::from_mins(10);
 
-/// What answers every preflight and marks answers to these origins; `None` without any. Credentials
-/// that a browser sends by itself are never allowed: callers have keys and tokens, which their pages
-/// send.
-pub(crate) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
+/// `app` as pages of these origins may use it.
+pub(crate) fn shared(app: Router, origins: &[Origin]) -> Router {
     if origins.is_empty() {
-        return None;
+        return app;
     }
+    let shared = app.clone().layer(layer(origins));
+    // The layer would answer every OPTIONS, also where there is nothing.
+    Router::new().fallback_service(service_fn(move |request: Request| {
+        let other = request.method() == Method::OPTIONS && !is_preflight(request.headers());
+        let app = if other { &app } else { &shared };
+        app.clone().oneshot(request)
+    }))
+}
+
+/// What only a browser asks, before it sends a request of a page (Fetch, "CORS-preflight request").
+fn is_preflight(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// What answers every OPTIONS and marks answers to these origins. Credentials that a browser sends by
+/// itself are never allowed: callers have keys and tokens, which their pages send.
+fn layer(origins: &[Origin]) -> CorsLayer {
     let custom = HeaderName::from_static;
     let origins = origins.iter().map(|origin| origin.header().clone());
-    let layer = CorsLayer::new()
+    CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([
@@ -50,6 +68,5 @@ pub(crate) fn layer(origins: &[Origin]) -> Option<CorsLayer> {
             custom("vitalog-as-of"),
             custom("x-projection"),
         ])
-        .max_age(MAX_AGE);
-    Some(layer)
+        .max_age(MAX_AGE)
 }

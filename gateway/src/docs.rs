@@ -10,9 +10,6 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use runtime::problem::Problem;
 use utoipa_swagger_ui::Config;
 
-/// The route of the files that the page loads.
-pub(crate) const FILES: &str = "/docs/{file}";
-
 /// The document.
 const OPENAPI: &str = include_str!("../openapi.json");
 

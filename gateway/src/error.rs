@@ -30,7 +30,7 @@ pub(crate) enum Refusal {
     NoKey,
     /// The key is not known, or there are several.
     WrongKey,
-    /// The subscription made more requests than its rate allows.
+    /// The caller made more requests than its rate allows.
     RateExceeded {
         /// Until the next one is allowed, rounded up.
         seconds: u32,
@@ -60,6 +60,13 @@ pub(crate) enum Refusal {
     TokenScope(Option<Scope>),
     /// The keys by which tokens are checked are not at hand; for a command, nothing was stored.
     NoTokenKeys(Option<Outcome>),
+    /// Too many requests from one address showed nobody.
+    TooManyUnknown {
+        /// Until the next one is told what was wrong with it, rounded up.
+        seconds: u32,
+    },
+    /// The request names no host, several, or something else.
+    Host,
     /// The body is of a kind that is not read.
     MediaType,
     /// Path and query are over [`MAX_URI_BYTES`].
@@ -84,6 +91,18 @@ impl Refusal {
         }
     }
 
+    /// Whether what was sent shows nobody: it is answered 401.
+    pub(crate) const fn is_of_nobody(self) -> bool {
+        matches!(
+            self,
+            Self::NoKey
+                | Self::WrongKey
+                | Self::NoCredential
+                | Self::TwoCredentials
+                | Self::Token(_)
+        )
+    }
+
     /// The reason as metrics name it.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
@@ -93,11 +112,13 @@ impl Refusal {
             Self::Token(_) => "token",
             Self::NoTokenKeys(_) => "no_token_keys",
             Self::RateExceeded { .. } => "rate",
+            Self::TooManyUnknown { .. } => "unauthenticated_rate",
             Self::Suspended => "suspended",
             Self::Expired => "expired",
             Self::Network => "network",
             Self::QuotaExceeded { .. } => "quota",
             Self::NoScope(_) | Self::NoScopes | Self::TokenScope(_) => "scope",
+            Self::Host => "host",
             Self::MediaType => "media_type",
             Self::UriTooLong => "uri_too_long",
             Self::HeadersTooLarge => "headers_too_large",
@@ -145,7 +166,7 @@ impl From<Refusal> for Problem {
             Refusal::WrongKey => Self::unauthorized(
                 "Access denied due to invalid subscription key. Make sure to provide a valid key for an active subscription.",
             ),
-            Refusal::RateExceeded { seconds } => Self::new(
+            Refusal::RateExceeded { seconds } | Refusal::TooManyUnknown { seconds } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 format!("Rate limit is exceeded. Try again in {seconds} seconds."),
             )
@@ -164,6 +185,7 @@ impl From<Refusal> for Problem {
                 Self::forbidden(format!("the subscription does not have the scope {scope}"))
             }
             Refusal::NoScopes => Self::forbidden("the subscription does not have any scope"),
+            Refusal::Host => Self::bad_request("send one Host header, with a host and a port"),
             Refusal::MediaType => Self::unsupported_media_type(
                 "multipart and octet-stream bodies are not read: send JSON",
             ),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use domain::actor::Actor;
+use domain::ids::Name;
 use http::HeaderValue;
 use ipnet::IpNet;
 
@@ -14,6 +15,7 @@ use crate::subscriptions::{Meter, Scope};
 /// Somebody whom the gateway knows, as requests need it.
 #[derive(Debug)]
 pub(crate) struct Identity {
+    name: Name,
     scopes: Vec<Scope>,
     /// Made once: it is the same for every request.
     actor: HeaderValue,
@@ -36,13 +38,19 @@ pub(crate) struct Rules {
 impl Identity {
     /// `None` where the actor has no form as a header.
     pub(crate) fn new(actor: &Actor, scopes: Vec<Scope>) -> Option<Self> {
+        let name = actor.id.clone();
         let actor = runtime::headers::encode_actor(actor).ok()?;
-        Some(Self { scopes, actor, rules: Rules::default() })
+        Some(Self { name, scopes, actor, rules: Rules::default() })
     }
 
     /// The same with rules.
     pub(crate) fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
+    }
+
+    /// Under which records name it. A user and a subscription may share one.
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
     }
 
     /// The header that tells services who acts.

@@ -22,6 +22,7 @@ mod docs;
 mod error;
 mod exchange;
 mod forwarded;
+mod host;
 mod identity;
 mod metrics;
 mod occasional;
@@ -29,6 +30,7 @@ mod oidc;
 mod prefer;
 mod proxy;
 mod query;
+mod rates;
 mod upstream;
 
 use std::io;
@@ -36,7 +38,6 @@ use std::sync::Arc;
 
 use runtime::health::Readiness;
 use runtime::listener::Listener;
-use runtime::networks::Networks;
 use runtime::retry;
 use runtime::secrets::SecretError;
 use runtime::serve::Server;
@@ -52,6 +53,7 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::oidc::Tokens;
 use crate::proxy::Gateway;
+use crate::rates::Rates;
 use crate::subscriptions::{Revision, Subscriptions, SubscriptionsError};
 use crate::upstream::Upstream;
 
@@ -170,6 +172,7 @@ pub async fn run(
     // Also where this future is dropped.
     let served = served.drop_guard();
 
+    let refused = Arc::clone(&metrics.connections_refused);
     let gateway = Gateway {
         denials,
         metrics,
@@ -180,6 +183,7 @@ pub async fn run(
         upstream_timeout: settings.upstream_timeout,
         answer_timeout: settings.answer_timeout,
         shutdown: stop.clone(),
+        unknown: Rates::new(edge.unauthenticated),
     };
     let gateway = Arc::new(gateway);
     if let Some(listener) = metrics_listener {
@@ -190,8 +194,8 @@ pub async fn run(
         });
     }
     let app = routes::router(gateway, readiness, &edge);
-    let uncounted = Networks::loopback().and(&edge.trusted_proxies);
-    let listening = Server { limits: edge.limits, uncounted, tls };
+    let uncounted = edge.uncounted.and(&edge.trusted_proxies);
+    let listening = Server { limits: edge.limits, uncounted, tls, refused };
     let result = listening.serve(public, app, stop).await.map_err(GatewayError::Serve);
     drop(served);
     stop_counting.cancel();

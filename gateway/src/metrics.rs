@@ -4,6 +4,7 @@
 //! key or address of anybody can become one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -39,6 +40,9 @@ pub(crate) struct Metrics {
     upstream_failures: Counters<2>,
     retries: Counters<1>,
     refusal_records: Counters<1>,
+    refused_connections: Counter,
+    /// Counted by the listener; shown as the one before.
+    pub(crate) connections_refused: Arc<AtomicU64>,
     /// Refusals that wait to be recorded.
     pub(crate) refusals_waiting: Gauge,
 }
@@ -77,6 +81,11 @@ impl Metrics {
                 "refusal_records",
                 "Refusals of known callers, by what became of their record",
             ),
+            refused_connections: registering.add(
+                "refused_connections",
+                "Connections closed at once because their address had all that it may have",
+            ),
+            connections_refused: Arc::default(),
             refusals_waiting: registering
                 .add("refusals_waiting", "Refusals that wait to be recorded in the ledger"),
             registry,
@@ -101,6 +110,8 @@ impl Metrics {
 
     /// Takes a look at what is not counted but is so.
     fn look(&self, gateway: &Gateway) {
+        let refused = self.connections_refused.load(Ordering::Relaxed);
+        self.refused_connections.inner().fetch_max(refused, Ordering::Relaxed);
         for compartment in Compartment::ALL {
             let taken = gateway.bulkheads.taken(compartment);
             let gauge = self.in_flight.get_or_create(&[("places", compartment.as_str())]);
@@ -165,7 +176,7 @@ pub(crate) async fn count_request(
     let method = method_name(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", |matched| {
         let known = ROUTES.iter().find(|route| route.path == matched.as_str());
-        known.map_or("docs", |route| route.path)
+        known.map_or("unmatched", |route| route.path)
     });
     let response = next.run(request).await;
     metrics.answered(method, route, response.status());

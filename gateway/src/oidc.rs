@@ -15,12 +15,14 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::ids::Name;
 use moka::sync::Cache;
 use runtime::health::Component;
 use sha2::{Digest, Sha256};
 
 use crate::config::OidcSettings;
 use crate::identity::Identity;
+use crate::rates::Rates;
 
 pub(crate) use bearer::bearer;
 pub(crate) use fault::{Rejected, TokenFault};
@@ -45,6 +47,8 @@ pub(crate) struct Tokens {
     keyring: Arc<Keyring>,
     /// By digest, so that no token is kept. Only genuine ones are, so nobody can crowd them out.
     verified: Cache<[u8; 32], Verified>,
+    /// Of users, whichever of their tokens they send.
+    rates: Rates<Name>,
 }
 
 /// What is known of a token that was checked in full.
@@ -60,12 +64,18 @@ impl Tokens {
     pub(crate) fn new(settings: OidcSettings) -> Result<Self, reqwest::Error> {
         let keyring = Arc::new(Keyring::new(&settings)?);
         let verified = Cache::builder().max_capacity(MAX_CACHED).time_to_live(CACHE_TIME).build();
-        Ok(Self { reader: Reader::new(settings), keyring, verified })
+        let rates = Rates::new(settings.rate);
+        Ok(Self { reader: Reader::new(settings), keyring, verified, rates })
     }
 
     /// Keeps the issuer's keys fresh; `component` becomes ready with the first ones.
     pub(crate) fn watch(&self, component: Component) -> impl Future<Output = ()> + 'static {
         Arc::clone(&self.keyring).watch(component)
+    }
+
+    /// Charges one request to a user's rate; else the whole seconds until the next.
+    pub(crate) fn charge_rate(&self, user: &Identity) -> Result<(), u32> {
+        self.rates.charge(user.name())
     }
 
     /// Whom a token shows.

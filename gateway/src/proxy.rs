@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, Version};
 use http_body_util::Full;
 use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
+use runtime::networks::counted_as;
 use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
 use runtime::service_keys::SERVICE_KEY_HEADER;
 use runtime::trace_context::{TRACEPARENT, TRACESTATE, TraceContext, TraceState};
@@ -32,6 +33,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::prefer;
 use crate::query::{KEY_PARAMETER, Query};
+use crate::rates::Rates;
 use crate::routes::{Route, Target};
 use crate::upstream::Upstream;
 
@@ -76,6 +78,8 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: CancellationToken,
     pub(crate) denials: Denials,
     pub(crate) metrics: Arc<Metrics>,
+    /// Of addresses, for requests that show nobody.
+    pub(crate) unknown: Rates<IpAddr>,
 }
 
 /// Why a request has no answer of an upstream.
@@ -100,20 +104,36 @@ impl Gateway {
     /// Answers a request for a route that takes a key.
     pub(crate) async fn answer(&self, route: &Route, peer: IpAddr, request: Request) -> Response {
         let (parts, mut body) = request.into_parts();
-        match self.pass(route, peer, &parts, &mut body).await {
-            Ok(response) => response,
-            Err(unanswered) => {
-                let problem = match unanswered {
-                    Unanswered::Problem(problem) => problem,
-                    Unanswered::Refused(refusal) => {
-                        self.metrics.refused(refusal);
-                        refusal.into()
-                    }
-                };
-                body::discard(&mut body).await;
-                problem.into_response()
+        let unanswered = match self.pass(route, peer, &parts, &mut body).await {
+            Ok(response) => return response,
+            Err(unanswered) => unanswered,
+        };
+        let (problem, discarded) = match unanswered {
+            Unanswered::Problem(problem) => (problem, body::DISCARD_BYTES),
+            Unanswered::Refused(refusal) => {
+                let refusal = self.of_nobody(refusal, peer).unwrap_or(refusal);
+                self.metrics.refused(refusal);
+                (refusal.into(), discarded(refusal))
             }
+        };
+        let at_end = body::discard(&mut body, discarded).await;
+        let mut response = problem.into_response();
+        if !at_end && parts.version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
+        response
+    }
+
+    /// What an address is told in place of a refusal, if too many requests from it showed nobody.
+    ///
+    /// Only they are charged, so that noise from behind an address hinders no valid key behind it.
+    fn of_nobody(&self, refusal: Refusal, peer: IpAddr) -> Option<Refusal> {
+        if !refusal.is_of_nobody() {
+            return None;
+        }
+        let seconds = self.unknown.charge(&counted_as(peer)).err()?;
+        Some(Refusal::TooManyUnknown { seconds })
     }
 
     async fn pass(
@@ -143,7 +163,7 @@ impl Gateway {
         let payload = if route.has_body() {
             body::read(body).await?
         } else {
-            body::discard(body).await;
+            body::discard(body, body::DISCARD_BYTES).await;
             Bytes::new()
         };
 
@@ -197,6 +217,11 @@ impl Gateway {
             self.metrics.upstream_failed(upstream.name(), "service_key");
             return Err(failed("it refuses the gateway's service key", Outcome::NothingStored));
         }
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            // No service has one: where it leads is not for clients to know.
+            self.metrics.upstream_failed(upstream.name(), "redirect");
+            return Err(failed("it answers a redirect", Outcome::Unknown));
+        }
         let is_error = status.is_client_error() || status.is_server_error();
         if is_error && !is_problem(response.headers()) {
             self.metrics.upstream_failed(upstream.name(), "no_problem");
@@ -228,6 +253,16 @@ impl Gateway {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         response
+    }
+}
+
+/// How much of a refused body is still read, in bytes.
+fn discarded(refusal: Refusal) -> usize {
+    match refusal {
+        Refusal::TooManyUnknown { .. } => 0,
+        Refusal::NoTokenKeys(_) => body::DISCARD_OF_STRANGERS_BYTES,
+        _ if refusal.is_of_nobody() => body::DISCARD_OF_STRANGERS_BYTES,
+        _ => body::DISCARD_BYTES,
     }
 }
 

@@ -25,6 +25,7 @@ use crate::config::EdgeSettings;
 use crate::cors;
 use crate::docs;
 use crate::forwarded::with_client_address;
+use crate::host::check_host;
 use crate::metrics::count_request;
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
@@ -78,6 +79,8 @@ pub enum Target {
     Document,
     /// The gateway: the document rendered for people.
     Docs,
+    /// The gateway: a file that this page loads.
+    DocsFile,
 }
 
 const fn route(method: Method, path: &'static str, access: Access, target: Target) -> Route {
@@ -129,6 +132,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/readyz",              Access::Open,   Target::Health),
     route(Method::GET,    "/openapi.json",        Access::Open,   Target::Document),
     route(Method::GET,    "/docs",                Access::Open,   Target::Docs),
+    route(Method::GET,    "/docs/{file}",         Access::Open,   Target::DocsFile),
 ];
 
 impl Route {
@@ -213,9 +217,8 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSet
                 app.route(route.path, through_the_gateway(route))
             }
             Target::Document => app.route(route.path, get(docs::openapi)),
-            Target::Docs => {
-                app.route(route.path, get(docs::page)).route(docs::FILES, get(docs::file))
-            }
+            Target::Docs => app.route(route.path, get(docs::page)),
+            Target::DocsFile => app.route(route.path, get(docs::file)),
             // Both routes come with `health::routes`.
             Target::Health => app,
         };
@@ -226,13 +229,11 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSet
         .merge(health::routes(readiness))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
+        .layer(from_fn_with_state(Arc::clone(&metrics), check_host))
         .layer(from_fn(trace_middleware))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(from_fn_with_state(metrics, count_request));
-    let app = match cors::layer(&edge.cors_origins) {
-        Some(cors) => app.layer(cors),
-        None => app,
-    };
+    let app = cors::shared(app, &edge.cors_origins);
     // Outside of routing, because the path decides about the route.
     let (proxies, tls) = (edge.trusted_proxies.clone(), edge.tls.is_some());
     let app = app

@@ -15,6 +15,7 @@ mod stream;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -56,11 +57,18 @@ pub struct Server {
     pub uncounted: Networks,
     /// TLS, in place of plain HTTP. Its certificates are watched while serving.
     pub tls: Option<TlsAcceptor>,
+    /// Counts connections that were closed at once, because their address had all that it may.
+    pub refused: Arc<AtomicU64>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { limits: Limits::default(), uncounted: Networks::loopback(), tls: None }
+        Self {
+            limits: Limits::default(),
+            uncounted: Networks::loopback(),
+            tls: None,
+            refused: Arc::default(),
+        }
     }
 }
 
@@ -97,7 +105,7 @@ impl Server {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let listener = listener.into();
-        let Self { limits, uncounted, tls } = self;
+        let Self { limits, uncounted, tls, refused } = self;
         // Who was let in by name is a service, and may need a connection for each of its requests.
         let uncounted = uncounted.and(&listener.networks());
         let tls = tls.or_else(|| listener.tls());
@@ -121,6 +129,7 @@ impl Server {
         let open = TaskTracker::new();
         let start = |(stream, peer, slot): Accepted| {
             let Some(place) = places.take(peer.ip()) else {
+                refused.fetch_add(1, Ordering::Relaxed);
                 return tracing::debug!("an address has all the connections that it may have");
             };
             let serving = Connection { stream, peer, slot, place }.run(Arc::clone(&shared));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,12 +14,18 @@ use runtime::secrets::SecretRef;
 use runtime::serve::{IDLE_TIMEOUT, Limits, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS};
 use runtime::tls::TlsSettings;
 
+use super::rate::{Rate, rate};
+
 /// The longest time that an option may name, in seconds.
 const DAY: u64 = 24 * 60 * 60;
 
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(MAX_CONNECTIONS).expect("it is not zero");
 const CONNECTIONS_PER_ADDRESS: NonZeroUsize =
     NonZeroUsize::new(MAX_CONNECTIONS_PER_ADDRESS).expect("it is not zero");
+
+/// Requests from one address (IPv6: from one /64) without a valid key or token. A client that is set
+/// up wrongly stays below it, and sees in its answers what is wrong.
+pub const UNAUTHENTICATED_RATE: Rate = Rate::new(20, 100);
 
 /// How the gateway listens.
 #[derive(Debug, Args)]
@@ -94,6 +100,25 @@ pub struct DoorOptions {
         value_parser = clap::value_parser!(u64).range(..=DAY)
     )]
     drain_delay: u64,
+    /// Requests without a valid key or token in a second from one address; more are answered 429.
+    /// Valid keys and tokens are not counted, wherever they come from
+    #[arg(
+        long,
+        env = "VITALOG_UNAUTHENTICATED_RATE",
+        value_name = "NUMBER",
+        value_parser = rate,
+        default_value_t = UNAUTHENTICATED_RATE.per_second
+    )]
+    unauthenticated_rate: NonZeroU32,
+    /// Such requests at once before that rate limits them
+    #[arg(
+        long,
+        env = "VITALOG_UNAUTHENTICATED_BURST",
+        value_name = "NUMBER",
+        value_parser = rate,
+        default_value_t = UNAUTHENTICATED_RATE.burst
+    )]
+    unauthenticated_burst: NonZeroU32,
 }
 
 impl DoorOptions {
@@ -113,26 +138,50 @@ impl DoorOptions {
                 ..Limits::default()
             },
             tls: tls.map(|(cert, key)| TlsSettings { cert, key, client_ca: None }),
+            uncounted: Networks::loopback(),
             trusted_proxies: self.trusted_proxies.into_iter().collect(),
             cors_origins: self.cors_origins,
             drain_delay: Duration::from_secs(self.drain_delay),
+            unauthenticated: Rate {
+                per_second: self.unauthenticated_rate,
+                burst: self.unauthenticated_burst,
+            },
         }
     }
 }
 
 /// How the gateway meets its clients; the default is plain HTTP, no proxies and no origins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EdgeSettings {
     /// The bounds of the listener.
     pub limits: Limits,
     /// TLS, in place of plain HTTP.
     pub tls: Option<TlsSettings>,
+    /// Peers without a bound on their connections, besides trusted proxies: this machine unless a
+    /// test says otherwise.
+    pub uncounted: Networks,
     /// Proxies whose word about a client's address is taken.
     pub trusted_proxies: Networks,
     /// Origins whose pages may call the API.
     pub cors_origins: Vec<Origin>,
     /// How long to go on accepting after a stop has begun and readiness says so.
     pub drain_delay: Duration,
+    /// See [`UNAUTHENTICATED_RATE`].
+    pub unauthenticated: Rate,
+}
+
+impl Default for EdgeSettings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            tls: None,
+            uncounted: Networks::loopback(),
+            trusted_proxies: Networks::default(),
+            cors_origins: Vec::new(),
+            drain_delay: Duration::ZERO,
+            unauthenticated: UNAUTHENTICATED_RATE,
+        }
+    }
 }
 
 /// The origin of a page as browsers write it: scheme, host and, where unusual, port.
@@ -197,6 +246,7 @@ mod tests {
         let plain = parse(&[]).unwrap();
         assert!(plain.tls.is_none() && plain.trusted_proxies.is_empty());
         assert!(plain.cors_origins.is_empty() && plain.drain_delay.is_zero());
+        assert_eq!(plain.unauthenticated, UNAUTHENTICATED_RATE);
         let settings = parse(&[
             "--tls-cert=cert.pem",
             "--tls-key=file:key.pem",
@@ -207,6 +257,8 @@ mod tests {
             "--max-connections-per-address=3",
             "--idle-timeout=5",
             "--drain-delay=9",
+            "--unauthenticated-rate=2",
+            "--unauthenticated-burst=8",
         ])
         .unwrap();
         assert_eq!(settings.tls.unwrap().key, "file:key.pem".parse().unwrap());
@@ -218,6 +270,7 @@ mod tests {
         assert_eq!((limits.max_connections, limits.max_connections_per_address), (7, 3));
         assert_eq!(limits.idle_timeout, Duration::from_secs(5));
         assert_eq!(settings.drain_delay, Duration::from_secs(9));
+        assert_eq!(settings.unauthenticated, Rate::new(2, 8));
     }
 
     #[test]
@@ -232,6 +285,8 @@ mod tests {
             "--max-connections=0",
             "--max-connections-per-address=0",
             "--idle-timeout=0",
+            "--unauthenticated-rate=0",
+            "--unauthenticated-burst=1000001",
             "--idle-timeout=18446744073709551615",
             "--drain-delay=18446744073709551615",
         ] {

@@ -1,11 +1,13 @@
 //! Bearer tokens of an `OpenID` provider.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
+use super::rate::{Rate, rate};
 pub use crate::oidc::{Issuer, IssuerError};
 use crate::subscriptions::{Scope, UnknownScope};
 
@@ -20,6 +22,10 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_hours(1);
 
 /// How long fetching the issuer's keys may take, from the first connection to the last byte.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests of one user, refused ones included, with whatever tokens: far more than a person makes,
+/// and little for a program, which is what subscriptions are for.
+pub const TOKEN_RATE: Rate = Rate::new(50, 100);
 
 /// Whose tokens are taken. The defaults fit access tokens of Microsoft Entra ID, version 2.0.
 #[derive(Clone, Debug, Args)]
@@ -78,6 +84,24 @@ pub struct OidcOptions {
         value_parser = scope_mapping
     )]
     oidc_scope_map: Vec<(String, Scope)>,
+    /// Requests of one user in a second, at each gateway
+    #[arg(
+        long,
+        env = "VITALOG_TOKEN_RATE",
+        value_name = "NUMBER",
+        value_parser = rate,
+        default_value_t = TOKEN_RATE.per_second
+    )]
+    token_rate: NonZeroU32,
+    /// Requests of one user at once before that rate limits them
+    #[arg(
+        long,
+        env = "VITALOG_TOKEN_BURST",
+        value_name = "NUMBER",
+        value_parser = rate,
+        default_value_t = TOKEN_RATE.burst
+    )]
+    token_burst: NonZeroU32,
 }
 
 impl OidcOptions {
@@ -88,6 +112,7 @@ impl OidcOptions {
         settings.subject_claims = self.oidc_subject_claim;
         settings.scope_claims = self.oidc_scope_claims;
         settings.scope_map = self.oidc_scope_map;
+        settings.rate = Rate { per_second: self.token_rate, burst: self.token_burst };
         Some(settings)
     }
 }
@@ -107,6 +132,8 @@ pub struct OidcSettings {
     pub scope_claims: Vec<String>,
     /// The issuer's names of scopes, besides their own.
     pub scope_map: Vec<(String, Scope)>,
+    /// See [`TOKEN_RATE`].
+    pub rate: Rate,
     /// See [`FETCH_FLOOR`].
     pub fetch_floor: Duration,
     /// See [`REFRESH_INTERVAL`].
@@ -126,6 +153,7 @@ impl OidcSettings {
             subject_claims: texts(&["oid", "sub"]),
             scope_claims: texts(&["scp", "scope", "roles"]),
             scope_map: Vec::new(),
+            rate: TOKEN_RATE,
             fetch_floor: FETCH_FLOOR,
             refresh_interval: REFRESH_INTERVAL,
             fetch_timeout: FETCH_TIMEOUT,
@@ -192,13 +220,15 @@ mod tests {
     fn lists_can_be_repeated_and_separated() {
         let settings = parse(&format!(
             "{ISSUER} --oidc-audience api://other --oidc-algorithms ES384,EdDSA \
-             --oidc-scope-map Patient.Read=patient:read --oidc-scope-map a=b=audit:read"
+             --oidc-scope-map Patient.Read=patient:read --oidc-scope-map a=b=audit:read \
+             --token-rate 7 --token-burst 9"
         ));
         let settings = settings.unwrap().unwrap();
         assert_eq!(settings.audiences, ["api", "api://other"]);
         assert_eq!(settings.algorithms, [Algorithm::ES384, Algorithm::EdDSA]);
         let map = [("Patient.Read".into(), Scope::PatientRead), ("a=b".into(), Scope::AuditRead)];
         assert_eq!(settings.scope_map, map);
+        assert_eq!(settings.rate, Rate::new(7, 9));
     }
 
     #[test]
@@ -219,6 +249,10 @@ mod tests {
         }
         for wrong in ["patient:read", "=patient:read", "a=", "a=patient", "a=patient:read=b"] {
             assert!(parse(&format!("{ISSUER} --oidc-scope-map={wrong}")).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "-1", "1000001", "4294967296", "none", ""] {
+            assert!(parse(&format!("{ISSUER} --token-rate={wrong}")).is_err(), "{wrong}");
+            assert!(parse(&format!("{ISSUER} --token-burst={wrong}")).is_err(), "{wrong}");
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::Digest;
 use super::{Scope, SubscriptionsError};
+use crate::config::MAX_RATE;
 
 /// Keys of one subscription: the primary and the secondary, so that one can be rotated while the
 /// other is in use.
@@ -17,9 +18,6 @@ const MAX_KEYS: usize = 2;
 
 /// Networks of one subscription at most: each is looked at with every request.
 const MAX_NETWORKS: usize = 64;
-
-/// The largest rate and burst: what one gateway cannot reach is no limit.
-const MAX_RATE: u32 = 1_000_000;
 
 /// One subscription as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ fn example(route: &Route) -> String {
         .replace("{testId}", "00000000-0000-0000-0000-000000000001")
         .replace("{seq}", "7")
         .replace("{*path}", "0/x001/067.p/5")
+        .replace("{file}", "swagger-ui.css")
 }
 
 fn send(door: &Door, route: &Route, path: &str) -> reqwest::RequestBuilder {

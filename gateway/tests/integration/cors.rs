@@ -94,3 +94,25 @@ async fn other_origins_may_nothing() {
         assert_eq!(read(&door, origin).await.header("access-control-allow-origin"), None);
     }
 }
+
+#[tokio::test]
+async fn only_a_preflight_is_answered_as_one() {
+    let door = door_for_portal().await;
+    let method = ("access-control-request-method", "PUT");
+    for (headers, path, status) in [
+        (&[][..], "/patient/1", 405),
+        (&[], "/none", 404),
+        (&[("origin", PORTAL)], "/patient/1", 405),
+        (&[("origin", PORTAL)], "/none", 404),
+        (&[method], "/patient/1", 405),
+        (&[method], "/none", 404),
+    ] {
+        let mut request = door.request(Method::OPTIONS, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = got(request).await;
+        answer.problem(status);
+        assert!(cors_headers(&answer).is_empty(), "{headers:?} {path} {answer:?}");
+    }
+}

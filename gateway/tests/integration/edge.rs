@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{CLINIC, Door, KEY_HEADER, Upstream, got};
+use runtime::networks::Networks;
 
 /// Longer than anything here takes; reached only when a promise is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,4 +82,61 @@ async fn the_bounds_of_the_listener_are_those_of_the_settings() {
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_request_names_one_host_or_is_400() {
+    let door = Door::open().await;
+    for (hosts, status) in [
+        ("Host: a\r\n", 200),
+        ("Host: a:8080\r\n", 200),
+        ("", 400),
+        ("Host:\r\n", 400),
+        ("Host: a\r\nHost: a\r\n", 400),
+        ("Host: a\r\nHost: b\r\n", 400),
+        ("Host: b@a\r\n", 400),
+        ("Host: a/b\r\n", 400),
+        ("Host: a b\r\n", 400),
+    ] {
+        for path in ["/patient/1", "/healthz"] {
+            let before = door.patients.count();
+            let request = format!(
+                "GET {path} HTTP/1.1\r\n{KEY_HEADER}: {CLINIC}\r\n{hosts}Connection: close\r\n\r\n"
+            );
+            let mut stream = TcpStream::connect(door.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts:?} {answer}");
+            if status == 400 {
+                assert_eq!(door.patients.count(), before, "{hosts:?}");
+                assert!(answer.contains("content-type: application/problem+json"), "{answer}");
+                assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
+                assert!(answer.contains("\"trace\":"), "{answer}");
+            }
+        }
+    }
+    door.metric("refusals_total{reason=\"host\"}", 14).await;
+}
+
+#[tokio::test]
+async fn connections_that_an_address_may_not_have_are_counted() {
+    let door = Door::before(Upstream::start().await, |settings| {
+        settings.edge.limits.max_connections_per_address = 2;
+        settings.edge.uncounted = Networks::default();
+    })
+    .await;
+    assert_eq!(door.metric_now("refused_connections_total").await, 0);
+    let mut open = Vec::new();
+    let refused = loop {
+        let mut stream = TcpStream::connect(door.address).await.unwrap();
+        let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let read = timeout(PATIENCE, stream.read(&mut [0; 64])).await.unwrap();
+        match (asked, read) {
+            (Ok(()), Ok(1..)) => open.push(stream),
+            _ => break open.len(),
+        }
+    };
+    assert!(refused <= 2, "{refused}");
+    door.metric("refused_connections_total", 1).await;
 }

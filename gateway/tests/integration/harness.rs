@@ -16,7 +16,7 @@ use bytes::Bytes;
 use domain::hash::Hash;
 use domain::time::Timestamp;
 use domain::wire::{AppendRequest, AppendResponse, AppendResult, Proposal, Receipt};
-use gateway::config::{ServiceKey, Settings, UpstreamSettings};
+use gateway::config::{Rate, ServiceKey, Settings, UpstreamSettings};
 use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
 use gateway::{GatewayError, Listeners};
 use http::{HeaderMap, Method, StatusCode};
@@ -47,6 +47,9 @@ pub(crate) const PATIENTS_SERVICE_KEY: &str = "canary-service-key-of-patients";
 pub(crate) const AUDIT_SERVICE_KEY: &str = "canary-service-key-of-audit";
 
 pub(crate) const KEY_HEADER: &str = "Ocp-Apim-Subscription-Key";
+
+/// All clients of a test have one address, and many of its requests are to be refused.
+pub(crate) const NO_LIMIT: Rate = Rate::new(1_000_000, 1_000_000);
 
 pub(crate) fn pepper() -> Secret {
     Secret::new("canary-pepper-of-tests")
@@ -259,6 +262,7 @@ impl Door {
             pepper(),
         );
         settings.reload_interval = Duration::from_millis(20);
+        settings.edge.unauthenticated = NO_LIMIT;
         change(&mut settings);
         let tls = settings.edge.tls.is_some();
         let listener = TcpListener::bind(address).await.unwrap();
@@ -377,6 +381,12 @@ impl Got {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).expect(&self.text)
+    }
+
+    /// The whole seconds after which it says to try again.
+    #[track_caller]
+    pub(crate) fn retry_after(&self) -> u64 {
+        self.header("retry-after").expect("it says when to try again").parse().unwrap()
     }
 
     /// The answer is problem details of this status; returns its message.

@@ -34,10 +34,6 @@ async fn read(door: &Door) -> Got {
     got(door.clinic(Method::GET, "/patient/1")).await
 }
 
-fn seconds(answer: &Got) -> u64 {
-    answer.header("retry-after").unwrap().parse().unwrap()
-}
-
 #[tokio::test]
 async fn more_than_the_burst_is_refused_until_the_rate_allows_it_again() {
     let door = door(|clinic| {
@@ -49,7 +45,7 @@ async fn more_than_the_burst_is_refused_until_the_rate_allows_it_again() {
     }
     let refused = read(&door).await;
     assert_eq!(refused.problem(429), "Rate limit is exceeded. Try again in 1 seconds.");
-    assert_eq!(seconds(&refused), 1);
+    assert_eq!(refused.retry_after(), 1);
     assert_eq!(door.patients.count(), 3);
     // A key that is not known is no subscription's.
     let unknown = door.request(Method::GET, "/patient/1").header(KEY_HEADER, "canary-unknown");
@@ -235,7 +231,7 @@ async fn a_quota_holds_over_a_restart_and_until_its_period_ends() {
     let refused = read(&second).await;
     let message = "Out of call volume quota. Quota will be replenished in 00:01:00.";
     assert_eq!(refused.problem(403), message);
-    assert_eq!(seconds(&refused), 60);
+    assert_eq!(refused.retry_after(), 60);
 
     // What was counted is beside the file within a second, so that a crash loses no more.
     let usage = second.directory.path().join("subscriptions.toml.usage");
@@ -274,6 +270,10 @@ async fn a_monthly_quota_outlives_the_day() {
         at(time);
         let answer = read(&door).await;
         assert_eq!(answer.status, status, "{time}");
-        assert_eq!(answer.header("retry-after").map_or(0, |_| seconds(&answer)), retry, "{time}");
+        assert_eq!(
+            answer.header("retry-after").map_or(0, |_| answer.retry_after()),
+            retry,
+            "{time}"
+        );
     }
 }

@@ -23,6 +23,8 @@ mod prefer;
 mod reload;
 mod retries;
 mod secrecy;
+mod settings;
 mod smuggling;
 mod subscriptions;
 mod tls;
+mod unauthenticated;

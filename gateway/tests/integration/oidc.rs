@@ -2,6 +2,7 @@
 
 mod bad_tokens;
 mod keys;
+mod rates;
 mod rotation;
 
 use gateway::config::OidcSettings;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-use crate::harness::{CLINIC, Door, Got, KEY_HEADER, Upstream, got};
+use crate::harness::{CLINIC, Door, Got, KEY_HEADER, NO_LIMIT, Upstream, got};
 use crate::issuer::{AUDIENCE, Issuer, SigningKey};
 
 /// Longer than anything here takes; reached only when a promise is broken.
@@ -30,6 +31,7 @@ async fn open_with(issuer: &Issuer, change: impl FnOnce(&mut OidcSettings)) -> D
 
 async fn open_without_keys(issuer: &Issuer, change: impl FnOnce(&mut OidcSettings)) -> Door {
     let mut settings = OidcSettings::new(issuer.url().parse().unwrap(), vec![AUDIENCE.into()]);
+    settings.rate = NO_LIMIT;
     change(&mut settings);
     Door::before(Upstream::start().await, |all| all.oidc = Some(settings)).await
 }

@@ -1,5 +1,7 @@
 //! What a peer may hold on to, and for how long.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -200,6 +202,7 @@ async fn a_slow_handler_is_not_taken_for_a_slow_reader() {
 async fn an_address_has_no_more_connections_than_it_may() {
     let limits = Limits { max_connections_per_address: 2, ..Limits::default() };
     let serving = Serving { limits, uncounted: Networks::default(), ..Serving::default() };
+    let refused = Arc::clone(&serving.refused);
     let server = start_as(hello(), serving).await;
     let mut open = Vec::new();
     for _ in 0..2 {
@@ -209,6 +212,7 @@ async fn an_address_has_no_more_connections_than_it_may() {
     }
     let mut third = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(timeout(PATIENCE, third.read(&mut [0])).await.unwrap().unwrap(), 0);
+    assert_eq!(refused.load(Ordering::Relaxed), 1);
     open.pop();
     // The place is free when the server has noticed that its connection is gone.
     let started = Instant::now();

@@ -40,7 +40,9 @@ const AFTER_REMOVAL: [&str; 5] =
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_gateway_does_what_its_document_says() {
     let _place = a_place().await;
-    let system = System::standalone(Store::Sqlite).await;
+    // That none and wrong keys are refused is tried with every operation, as fast as it goes.
+    let told = ["--unauthenticated-rate=1000000", "--unauthenticated-burst=1000000"];
+    let system = System::standalone_told(Store::Sqlite, &told).await;
     let document = system.api().get("/openapi.json").await.expect(200);
     let operations = operations(&document.json());
     let file = |name: &str| system.folder().join(name);

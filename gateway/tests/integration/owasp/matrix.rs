@@ -44,6 +44,7 @@ fn example(path: &str) -> String {
         .replace("{testId}", "00000000-0000-0000-0000-000000000001")
         .replace("{seq}", "7")
         .replace("{path}", "0/000")
+        .replace("{file}", "swagger-ui.css")
 }
 
 fn upstream_requests(door: &Door) -> usize {

@@ -18,7 +18,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &'static str) -> Response
 async fn api7_and_api10_no_redirect_of_an_upstream_is_followed() {
     let elsewhere = Upstream::start().await;
     let location = format!("{}/elsewhere", elsewhere.url());
-    for status in [301, 302, 303, 307, 308] {
+    for status in [300, 301, 302, 303, 305, 307, 308, 399] {
         let location = location.clone();
         let patients =
             Upstream::answering(move |_| answer(status, &[("location", &location)], "")).await;
@@ -27,12 +27,22 @@ async fn api7_and_api10_no_redirect_of_an_upstream_is_followed() {
             door.clinic(Method::GET, "/patient/1"),
             door.clinic(Method::POST, "/patient").body("{}"),
         ] {
-            // The client of this test follows none either.
-            got(request).await;
+            // The client of this test follows none either, and is told of none.
+            let answer = got(request).await;
+            answer.problem(503);
+            assert_eq!(answer.header("location"), None, "{answer:?}");
+            assert!(!answer.text.contains("elsewhere"), "{answer:?}");
         }
         assert_eq!(door.patients.count(), 2);
+        let failed = "upstream_failures_total{upstream=\"patient-service\",reason=\"redirect\"}";
+        assert_eq!(door.metric_now(failed).await, 2);
     }
     assert_eq!(elsewhere.count(), 0);
+    // What was not modified is no redirect.
+    let patients = Upstream::answering(|_| answer(304, &[("etag", "\"1\"")], "")).await;
+    let door = Door::before(patients, |_| {}).await;
+    let unchanged = got(door.clinic(Method::GET, "/patient/1")).await;
+    assert_eq!((unchanged.status, unchanged.header("etag")), (304, Some("\"1\"")));
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ fn fill(path: &str, patient: &Patient) -> String {
         .replace("{testId}", &id(&patient.test))
         .replace("{seq}", "0")
         .replace("{path}", "0/000.p/1")
+        .replace("{file}", "swagger-ui.css")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
