@@ -89,10 +89,8 @@ impl Connections {
                 Ok((response, connection)) => return Ok(self.answered(response, connection)),
             }
         }
-        let connection = match timeout(CONNECT_TIMEOUT, self.connect()).await {
-            Ok(Some(connection)) => connection,
-            _ => return Err(Failure::Connecting),
-        };
+        let connected = timeout(CONNECT_TIMEOUT, self.connect()).await;
+        let connection = connected.ok().flatten().ok_or(Failure::Connecting)?;
         match connection.send(request).await {
             Ok((response, connection)) => Ok(self.answered(response, connection)),
             Err(_) => Err(Failure::Broken),

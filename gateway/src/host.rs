@@ -3,33 +3,17 @@
 //! The gateway is the same under every name, but what stands before it may not be: a request that
 //! two servers could take for different hosts' is refused (RFC 9112 §3.2, RFC 9113 §8.3.1).
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
 use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri, Version};
-use runtime::problem::Problem;
 
-use crate::error::Refusal;
-use crate::metrics::Metrics;
-
-/// Middleware that refuses requests without one host.
-pub(crate) async fn check_host(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if has_one_host(request.version(), request.uri(), request.headers()) {
-        return next.run(request).await;
-    }
-    metrics.refused(Refusal::Host);
-    Problem::from(Refusal::Host).into_response()
+/// Whether it is clear for which host a request is.
+pub(crate) fn has_one_host(request: &Request) -> bool {
+    is_one(request.version(), request.uri(), request.headers())
 }
 
-fn has_one_host(version: Version, uri: &Uri, headers: &HeaderMap) -> bool {
+fn is_one(version: Version, uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) => version != Version::HTTP_11,
@@ -67,7 +51,7 @@ mod tests {
         for host in hosts {
             headers.append(HOST, HeaderValue::from_bytes(host).unwrap());
         }
-        assert_eq!(has_one_host(version, &uri.parse().unwrap(), &headers), expected, "{hosts:?}");
+        assert_eq!(is_one(version, &uri.parse().unwrap(), &headers), expected, "{hosts:?}");
     }
 
     #[test]

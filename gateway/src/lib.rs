@@ -25,6 +25,7 @@ mod forwarded;
 mod host;
 mod identity;
 mod metrics;
+mod observed;
 mod occasional;
 mod oidc;
 mod prefer;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -22,8 +21,6 @@ use prometheus_client::registry::{Metric, Registry};
 use crate::bulkheads::Compartment;
 use crate::error::Refusal;
 use crate::proxy::Gateway;
-use crate::routes::ROUTES;
-use runtime::trace_context::method_name;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -134,7 +131,8 @@ impl Metrics {
         self.refusal_records.get_or_create(&[("result", result)]).inc();
     }
 
-    fn answered(&self, method: &'static str, route: &'static str, status: StatusCode) {
+    /// A request for a route was answered.
+    pub(crate) fn answered(&self, method: &'static str, route: &'static str, status: StatusCode) {
         let class = match status.as_u16() / 100 {
             1 => "1xx",
             2 => "2xx",
@@ -165,22 +163,6 @@ async fn show(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
         Ok(text) => Ok(([(CONTENT_TYPE, OPEN_METRICS)], text)),
         Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }
-}
-
-/// Middleware that counts requests by their route's template.
-pub(crate) async fn count_request(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let method = method_name(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", |matched| {
-        let known = ROUTES.iter().find(|route| route.path == matched.as_str());
-        known.map_or("unmatched", |route| route.path)
-    });
-    let response = next.run(request).await;
-    metrics.answered(method, route, response.status());
-    response
 }
 
 struct Registering<'a>(&'a mut Registry);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on};
+use futures::{FutureExt, TryFutureExt};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -15,18 +16,16 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
 use runtime::health::{self, Readiness};
-use runtime::problem::{fallback_404, fallback_405, panic_response};
-use runtime::trace_context::trace_middleware;
-use tower::ServiceExt;
-use tower_http::catch_panic::CatchPanicLayer;
+use runtime::problem::{fallback_404, fallback_405};
+use runtime::serve::App;
+use tower::{Service, service_fn};
 
 use crate::bulkheads::Compartment;
 use crate::config::EdgeSettings;
 use crate::cors;
 use crate::docs;
 use crate::forwarded::with_client_address;
-use crate::host::check_host;
-use crate::metrics::count_request;
+use crate::observed::{observe, observe_matched, template};
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
 
@@ -209,38 +208,35 @@ fn push_rest(path: &mut String, rest: &str) {
 }
 
 /// The whole public service.
-pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSettings) -> Router {
-    let mut app = Router::new();
+pub(crate) fn router(
+    gateway: Arc<Gateway>,
+    readiness: Readiness,
+    edge: &EdgeSettings,
+) -> impl App + use<> {
+    // Observed by their own handlers, which know the route: a layer costs as much as the key check.
+    let mut guarded = Router::new().method_not_allowed_fallback(not_allowed);
+    let mut open = health::routes(readiness);
     for route in ROUTES {
-        app = match route.target {
+        match route.target {
             Target::Patients | Target::Audit(_) | Target::Echo => {
-                app.route(route.path, through_the_gateway(route))
+                guarded = guarded.route(route.path, through_the_gateway(route));
             }
-            Target::Document => app.route(route.path, get(docs::openapi)),
-            Target::Docs => app.route(route.path, get(docs::page)),
-            Target::DocsFile => app.route(route.path, get(docs::file)),
+            Target::Document => open = open.route(route.path, get(docs::openapi)),
+            Target::Docs => open = open.route(route.path, get(docs::page)),
+            Target::DocsFile => open = open.route(route.path, get(docs::file)),
             // Both routes come with `health::routes`.
-            Target::Health => app,
-        };
+            Target::Health => {}
+        }
     }
-    let metrics = Arc::clone(&gateway.metrics);
-    let app = app
-        .with_state(gateway)
-        .merge(health::routes(readiness))
-        .fallback(fallback_404)
-        .method_not_allowed_fallback(fallback_405)
-        .layer(from_fn_with_state(Arc::clone(&metrics), check_host))
-        .layer(from_fn(trace_middleware))
-        .layer(CatchPanicLayer::custom(panic_response))
-        .layer(from_fn_with_state(metrics, count_request));
-    let app = cors::shared(app, &edge.cors_origins);
+    let observe = from_fn_with_state(Arc::clone(&gateway.metrics), observe_matched);
+    let open = open.fallback(fallback_404).method_not_allowed_fallback(fallback_405).layer(observe);
+    let app = cors::shared(guarded.with_state(gateway).merge(open), &edge.cors_origins);
     // Outside of routing, because the path decides about the route.
-    let (proxies, tls) = (edge.trusted_proxies.clone(), edge.tls.is_some());
-    let app = app
-        .map_request(without_trailing_slash)
-        .map_request(move |request| with_client_address(&proxies, request))
-        .map_response(move |response| secured(response, tls));
-    Router::new().fallback_service(app)
+    let (proxies, tls) = (Arc::new(edge.trusted_proxies.clone()), edge.tls.is_some());
+    service_fn(move |request| {
+        let request = with_client_address(&proxies, without_trailing_slash(request));
+        app.clone().call(request).map_ok(move |response| secured(response, tls))
+    })
 }
 
 fn through_the_gateway(route: &'static Route) -> MethodRouter<Arc<Gateway>> {
@@ -250,8 +246,16 @@ fn through_the_gateway(route: &'static Route) -> MethodRouter<Arc<Gateway>> {
         filter,
         async move |State(gateway): State<Arc<Gateway>>,
                     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-                    request: Request| { gateway.answer(route, peer.ip(), request).await },
+                    request: Request| {
+            let answer = |request| gateway.answer(route, peer.ip(), request);
+            observe(&gateway.metrics, route.path, request, answer).await
+        },
     )
+}
+
+async fn not_allowed(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = |_| fallback_405().map(IntoResponse::into_response);
+    observe(&gateway.metrics, template(&request), request, answer).await
 }
 
 /// A trailing slash is accepted everywhere (contract).

@@ -256,7 +256,7 @@ pub fn fallback_405() -> Ready<Problem> {
     ready(Problem::method_not_allowed(""))
 }
 
-/// For `tower_http::catch_panic::CatchPanicLayer::custom`: the 500 of a handler that panicked.
+/// The 500 of a handler that panicked.
 ///
 /// The payload is dropped unread, because it may hold patient data.
 pub fn panic_response(_payload: Box<dyn Any + Send + 'static>) -> Response {

@@ -12,20 +12,22 @@ mod limits;
 mod places;
 mod stream;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::Service;
 
 pub use body::{MAX_BODY_BYTES, read_body};
 pub use limits::{
@@ -35,7 +37,6 @@ pub use limits::{
 
 use crate::listener::Listener;
 use crate::networks::Networks;
-use crate::problem::panic_response;
 use crate::tls::{self, TlsAcceptor};
 use connection::{Connection, Shared};
 use places::Places;
@@ -72,13 +73,32 @@ impl Default for Server {
     }
 }
 
+/// What answers requests: a router, or something around one.
+pub trait App:
+    Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> App for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Serves `app` on `listener` until `shutdown` with the default bounds; see [`Server::serve`].
 ///
 /// # Errors
 /// As for [`Server::serve`].
 pub async fn serve(
     listener: impl Into<Listener>,
-    app: Router,
+    app: impl App,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     Server::default().serve(listener, app, shutdown).await
@@ -101,7 +121,7 @@ impl Server {
     pub async fn serve(
         self,
         listener: impl Into<Listener>,
-        app: Router,
+        app: impl App,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let listener = listener.into();
@@ -115,7 +135,7 @@ impl Server {
             watching.spawn(tls.clone().watch(tls::RELOAD_INTERVAL));
         }
         let shared = Arc::new(Shared {
-            app: app.layer(CatchPanicLayer::custom(panic_response)),
+            app,
             limits,
             tls,
             http: connection::protocols(),

@@ -1,17 +1,19 @@
 //! W3C trace context (<https://www.w3.org/TR/trace-context/>) and the span of a request.
 
 use std::fmt::Write;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use futures::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method};
 use tracing::Instrument;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, panic_response};
 
 /// The header that carries the trace context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -110,17 +112,32 @@ fn non_zero<const N: usize>() -> [u8; N] {
     }
 }
 
-/// Middleware that gives every request its place in a trace.
+/// Middleware that runs a handler as [`traced`], with the template of the route that was matched.
+///
+/// Add it with `Router::layer`, so that the matched route is known.
+pub async fn trace_middleware(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    traced(route, request, |request| next.run(request)).await
+}
+
+/// Gives a request its place in a trace.
 ///
 /// It continues the caller's trace or starts one, puts the [`TraceContext`] of this hop (and a
 /// [`TraceState`], if any) into the request extensions, runs the handler in a span that has the
 /// trace id, the method and the route's template, sets `traceparent` on the answer, and adds the
-/// trace id to problem bodies. When the answer is ready it logs one line at level debug under the
-/// target `request`: thousands of requests a second would drown everything else at info. Paths
-/// and queries are never logged, as they hold ids and search criteria.
-///
-/// Add it with `Router::layer`, so that the matched route is known.
-pub async fn trace_middleware(mut request: Request, next: Next) -> Response {
+/// trace id to problem bodies. A handler that panics answers 500. When the answer is ready it logs
+/// one line at level debug under the target `request`: thousands of requests a second would drown
+/// everything else at info. Paths and queries are never logged, as they hold ids and search
+/// criteria.
+pub async fn traced<F>(
+    route: &str,
+    mut request: Request,
+    handler: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let started = Instant::now();
     let incoming = incoming(request.headers());
     if let Some(state) = incoming.and_then(|_| tracestate(request.headers())) {
@@ -129,16 +146,15 @@ pub async fn trace_middleware(mut request: Request, next: Next) -> Response {
     let context = incoming.map_or_else(TraceContext::generate, |parent| parent.child());
     request.extensions_mut().insert(context);
 
-    let method = request.method().clone();
     let trace = context.trace_id_hex();
-    let route = request.extensions().get::<MatchedPath>().cloned();
     let span = tracing::info_span!(
         "request",
         trace = trace.as_str(),
-        method = method_name(&method),
-        route = route.as_ref().map_or("unmatched", MatchedPath::as_str),
+        method = method_name(request.method()),
+        route,
     );
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let answering = AssertUnwindSafe(handler(request)).catch_unwind().instrument(span.clone());
+    let mut response = answering.await.unwrap_or_else(panic_response);
 
     if let Ok(value) = HeaderValue::try_from(context.header_value()) {
         response.headers_mut().insert(TRACEPARENT, value);

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use futures::FutureExt;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,12 +18,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
+use super::App;
 use super::activity::{Activity, Surroundings, Verdict};
 use super::limits::Limits;
 use super::places::Place;
 use super::stream::Guarded;
+use crate::problem::panic_response;
 use crate::tls::TlsAcceptor;
 
 /// The longest request head over HTTP/1.1, and how much of an answer waits for a slow peer, in
@@ -54,8 +56,8 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all connections of a server share.
-pub(super) struct Shared {
-    pub(super) app: Router,
+pub(super) struct Shared<A> {
+    pub(super) app: A,
     pub(super) limits: Limits,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) http: auto::Builder<TokioExecutor>,
@@ -94,7 +96,7 @@ pub(super) fn protocols() -> auto::Builder<TokioExecutor> {
 }
 
 impl Connection {
-    pub(super) async fn run(self, shared: Arc<Shared>) {
+    pub(super) async fn run(self, shared: Arc<Shared<impl App>>) {
         let Self { stream, peer, slot, place } = self;
         // Without it small answers wait for the peer's delayed acknowledgement; it works anyway.
         let _ = stream.set_nodelay(true);
@@ -115,7 +117,7 @@ impl Connection {
     }
 }
 
-async fn serve<S>(stream: S, peer: SocketAddr, activity: &Arc<Activity>, shared: &Shared)
+async fn serve<S>(stream: S, peer: SocketAddr, activity: &Arc<Activity>, shared: &Shared<impl App>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -124,10 +126,14 @@ where
         let in_flight = begun.begin(request.version());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        // A router is always ready.
-        let answer = app.clone().call(request);
+        let mut app = app.clone();
         async move {
-            let response = answer.await?;
+            // A router is always ready.
+            let answer = AssertUnwindSafe(async { app.call(request).await }).catch_unwind().await;
+            let response = match answer {
+                Ok(response) => response?,
+                Err(panic) => panic_response(panic),
+            };
             Ok::<_, Infallible>(in_flight.answer(response))
         }
     });
