@@ -62,7 +62,14 @@ impl ClientTlsArgs {
     /// # Errors
     /// [`ClientError`] when they cannot be read or used.
     pub fn client(&self) -> Result<Client, ClientError> {
-        let mut builder = builder();
+        self.apply(builder())?.build().map_err(ClientError::Unusable)
+    }
+
+    /// A client's builder with these certificates, which are read this once.
+    ///
+    /// # Errors
+    /// As for [`ClientTlsArgs::client`].
+    pub fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, ClientError> {
         if let Some(path) = &self.ca {
             let authorities = Certificate::from_pem_bundle(&read(path)?);
             builder = builder.tls_certs_only(authorities.map_err(ClientError::Unusable)?);
@@ -76,7 +83,7 @@ impl ClientTlsArgs {
             pem.extend_from_slice(key.bytes());
             builder = builder.identity(Identity::from_pem(&pem).map_err(ClientError::Unusable)?);
         }
-        builder.build().map_err(ClientError::Unusable)
+        Ok(builder)
     }
 }
 
