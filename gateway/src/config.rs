@@ -170,6 +170,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// What to accept though it is insecure, also beside a subcommand.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
     /// The address of the listener of `/metrics`, and whose connections it takes.
     pub fn metrics_listen(&self) -> Result<Option<(SocketAddr, Peers)>, ConfigError> {
         let MetricsOptions { metrics_listen, networks } = &self.metrics;
@@ -180,8 +185,7 @@ impl Options {
 
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
-        self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
-        self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
+        self.harden().map_err(ConfigError::Insecure)?;
         let client = self.upstreams.client_tls.client().map_err(ConfigError::Client)?;
         let bounds = self.upstreams.bounds();
         let (patients, audit) = self.upstreams.settings()?;
@@ -197,6 +201,14 @@ impl Options {
         settings.client = client;
         settings.edge = self.edge.door.settings();
         Ok((self.edge.listen, settings))
+    }
+
+    /// Looks whether the settings are secure.
+    fn harden(&self) -> Result<(), Insecure> {
+        let EdgeOptions { listen, door } = &self.edge;
+        self.upstreams.harden(&self.overrides)?;
+        self.subscriptions.harden(&self.overrides)?;
+        self.overrides.public("--listen", *listen, door.is_guarded())
     }
 }
 

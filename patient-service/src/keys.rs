@@ -14,6 +14,7 @@ use projections::{
     open::{OpenError, open_key_store},
 };
 use runtime::{
+    hardening::{Insecure, Overrides},
     secrets::{SecretError, SecretRef},
     store_location::StoreLocation,
 };
@@ -104,7 +105,21 @@ pub struct Rotated {
     pub progress: Progress,
 }
 
+impl KeyRingArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.store("--keys", &self.keys)?;
+        over.keys("--kek", &self.kek)
+    }
+}
+
 impl KeysCommand {
+    /// Looks whether the settings are secure.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        let (Self::Status(args) | Self::Rotate(args)) = self;
+        args.harden(over)
+    }
+
     /// Does it; `show` is told now and then how far it is.
     pub async fn run(&self, show: impl FnMut(&Progress)) -> Result<Shown, KeysError> {
         let (Self::Status(args) | Self::Rotate(args)) = self;

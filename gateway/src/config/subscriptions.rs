@@ -40,9 +40,16 @@ pub struct SubscriptionOptions {
 impl SubscriptionOptions {
     /// Looks whether the subscriptions are kept securely.
     pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
-        if let Some(SubscriptionsLocation::Mongo { server, .. }) = &self.subscriptions {
-            over.store("--subscriptions", server)?;
+        if let Some(subscriptions) = &self.subscriptions {
+            harden_store(subscriptions, over)?;
         }
         over.keys("--pepper", &self.pepper)
+    }
+}
+
+fn harden_store(store: &SubscriptionsLocation, over: &Overrides) -> Result<(), Insecure> {
+    match store {
+        SubscriptionsLocation::File(_) => Ok(()),
+        SubscriptionsLocation::Mongo { server, .. } => over.store("--subscriptions", server),
     }
 }
