@@ -75,7 +75,7 @@ pub struct ServeArgs {
     pub peers: PeerArgs,
     /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_LEDGER_STORE")]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_ledger` and so on.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]

@@ -101,7 +101,7 @@ pub struct Settings {
     pub callers: Vec<CallerSpec>,
     /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
     /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_PATIENTS_STORE")]
     pub store: StoreLocation,
     /// The key ring.
     #[command(flatten)]

@@ -25,7 +25,7 @@ use serde::Serialize;
 pub struct KeyRingArgs {
     /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_KEYS_STORE")]
     pub keys: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]

@@ -20,13 +20,7 @@ pub use command::{
 pub struct SubscriptionOptions {
     /// The subscriptions: a TOML file, or mongodb://…, or a reference to a secret that is such a
     /// URI
-    #[arg(
-        long,
-        env = "VITALOG_SUBSCRIPTIONS",
-        value_name = "PATH|URI|REF",
-        hide_env_values = true,
-        required = true
-    )]
+    #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH|URI|REF", required = true)]
     pub(super) subscriptions: Option<SubscriptionsLocation>,
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]

@@ -61,7 +61,7 @@ pub(super) fn is_plain(uri: &str) -> bool {
     let encrypted =
         if asked.is_empty() { parts.has_records } else { asked.into_iter().all(|it| it) };
     let checked = of(&UNCHECKED).all(|(_, value)| value == "false");
-    !parts.is_local() && !(encrypted && checked)
+    !parts.is_local() && (!encrypted || !checked)
 }
 
 impl Parts<'_> {

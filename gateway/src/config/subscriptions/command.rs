@@ -142,12 +142,7 @@ pub struct PepperOptions {
 pub struct StoreOptions {
     /// The subscriptions: a TOML file, which is made if there is none, or mongodb://…, or a
     /// reference to a secret that is such a URI
-    #[arg(
-        long,
-        env = "VITALOG_SUBSCRIPTIONS",
-        value_name = "PATH|URI|REF",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH|URI|REF")]
     subscriptions: SubscriptionsLocation,
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
