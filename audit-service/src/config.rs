@@ -39,6 +39,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// What the program does.
@@ -70,12 +73,9 @@ pub struct ServeArgs {
     /// Whose connections are taken.
     #[command(flatten)]
     pub peers: PeerArgs,
-    /// What to accept though it is insecure.
-    #[command(flatten)]
-    pub overrides: Overrides,
     /// The ledger's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_LEDGER_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_LEDGER_STORE")]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_ledger` and so on.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
@@ -145,9 +145,9 @@ pub enum ConfigError {
 
 impl ServeArgs {
     /// Looks whether the settings are secure; whose connections are taken then.
-    pub fn harden(&self) -> Result<Peers, Insecure> {
-        let over = &self.overrides;
+    pub fn harden(&self, over: &Overrides) -> Result<Peers, Insecure> {
         over.store("--store", &self.store)?;
+        over.keys("--signing-key", &self.signing_key)?;
         over.keys("--seal-key", [&self.seal_key])?;
         over.callers(&self.callers)?;
         over.peers("--listen", self.listen, &self.peers.networks)

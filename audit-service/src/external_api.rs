@@ -26,6 +26,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     admit::place_nowhere,
     append_api::{APPEND_DEADLINE, RECEIPT_HEADER, source, to_problem},
+    roles::Role,
     routes::AppState,
 };
 
@@ -39,6 +40,9 @@ pub async fn record(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    if !Role::of(caller.name()).may_report() {
+        return Err(Problem::forbidden("this caller may not report another system's accesses"));
+    }
     refuse_media_type(&headers)?;
     let body = read_body(body, MAX_BODY_BYTES).await?;
     let object = strict_json::parse_object(&body)

@@ -5,24 +5,24 @@ use audit_service::{
     config::{Cli, Command, ServeArgs},
     rotate_key::{RotateKeyArgs, Rotated},
 };
-use runtime::{crypto, health::Readiness, settings, shutdown, telemetry};
+use runtime::{crypto, hardening::Overrides, health::Readiness, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli: Cli = settings::parse();
+    telemetry::init("audit-service");
     match cli.command {
         Command::Keygen(args) => Ok(args.run()?),
-        Command::RotateKey(args) => rotate_key(&args).await,
-        Command::Serve(args) => serve(*args).await,
+        Command::RotateKey(args) => rotate_key(&args, &cli.overrides).await,
+        Command::Serve(args) => serve(*args, &cli.overrides).await,
     }
 }
 
-async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    telemetry::init("audit-service");
+async fn serve(args: ServeArgs, overrides: &Overrides) -> anyhow::Result<()> {
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
-    let peers = args.harden()?;
+    let peers = args.harden(overrides)?;
     let readiness = Readiness::default();
     let listener = TcpListener::bind(args.listen)
         .await
@@ -34,8 +34,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 #[allow(clippy::print_stdout)]
-async fn rotate_key(args: &RotateKeyArgs) -> anyhow::Result<()> {
+async fn rotate_key(args: &RotateKeyArgs, overrides: &Overrides) -> anyhow::Result<()> {
     crypto::install_tls_provider();
+    args.harden(overrides)?;
     let Rotated { key, receipt } = args.run().await?;
     match receipt {
         Some(receipt) => println!("rotated: {}", receipt.header_value()),

@@ -63,10 +63,9 @@ impl Role {
         use Readable as R;
         match self {
             // The lines from a position on are for erasures that a restored key ring misses at start.
-            Self::PatientService => matches!(
-                what,
-                R::Lines | R::Line | R::PatientStream | R::Command | R::Proof | R::Head
-            ),
+            Self::PatientService => {
+                matches!(what, R::Lines | R::Line | R::PatientStream | R::Command | R::Head)
+            }
             // What clients with `audit:read` may ask for, each of which is recorded.
             Self::Gateway | Self::Auditor => matches!(
                 what,
@@ -79,6 +78,12 @@ impl Role {
             Self::Operator => matches!(what, R::Head | R::Keys),
             Self::External => false,
         }
+    }
+
+    /// Whether the caller may report accesses in the older system's form. Services record theirs as
+    /// what they are.
+    pub fn may_report(self) -> bool {
+        self == Self::External
     }
 
     /// Whether the caller may ask for records of a type. `LedgerRead` and `ExternalAccess` are

@@ -23,6 +23,7 @@ use domain::{
 use runtime::{
     client::{ClientError, ClientTlsArgs},
     files,
+    hardening::{Insecure, Overrides},
     secrets::{SecretError, SecretRef},
 };
 
@@ -114,6 +115,14 @@ pub enum RotateKeyError {
 }
 
 impl RotateKeyArgs {
+    /// Looks whether the settings are secure.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.upstream("--url", &self.url)?;
+        over.keys("--caller-key", [&self.caller_key])?;
+        over.keys("--signing-key", [&self.signing_key])?;
+        over.keys("--next", [&self.next])
+    }
+
     /// Rotates the key unless that was done already, and writes the new verifier key.
     pub async fn run(&self) -> Result<Rotated, RotateKeyError> {
         let current = read_secret(&self.signing_key.load()?)?;

@@ -177,6 +177,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// What to accept though it is insecure, also beside a subcommand.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+
     /// The address of the listener of `/metrics`, and whose connections it takes.
     pub fn metrics_listen(&self) -> Result<Option<(SocketAddr, Peers)>, ConfigError> {
         let MetricsOptions { metrics_listen, networks } = &self.metrics;
@@ -187,8 +192,7 @@ impl Options {
 
     /// The address to listen on, and the settings with the pepper read.
     pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
-        self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
-        self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
+        self.harden().map_err(ConfigError::Insecure)?;
         let client_tls = &self.upstreams.client_tls;
         let client = client_tls.client().map_err(ConfigError::Client)?;
         let connector = client_tls.connector().map_err(ConfigError::Client)?;
@@ -207,6 +211,14 @@ impl Options {
         settings.connector = connector;
         settings.edge = self.edge.door.settings();
         Ok((self.edge.listen, settings))
+    }
+
+    /// Looks whether the settings are secure.
+    fn harden(&self) -> Result<(), Insecure> {
+        let EdgeOptions { listen, door } = &self.edge;
+        self.upstreams.harden(&self.overrides)?;
+        self.subscriptions.harden(&self.overrides)?;
+        self.overrides.public("--listen", *listen, door.is_guarded())
     }
 }
 

@@ -16,12 +16,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> anyhow::Result<()> {
     runtime::crypto::install_tls_provider();
     let cli: Cli = runtime::settings::parse();
+    runtime::telemetry::init("gateway");
     if let Some(Command::Subscriptions(command)) = cli.command {
+        command.harden(cli.options.overrides())?;
         let done = command.run().await?;
         show(&done);
         return Ok(());
     }
-    runtime::telemetry::init("gateway");
     let shutdown = runtime::shutdown::on_signals();
     let metrics = cli.options.metrics_listen()?;
     let (address, settings) = cli.options.settings()?;

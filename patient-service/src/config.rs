@@ -30,7 +30,7 @@ pub enum Cli {
     /// Serve until told to stop.
     Serve(Box<Settings>),
     /// Look after the key ring.
-    Keys(KeysCommand),
+    Keys(KeysCommand, Overrides),
 }
 
 // By hand, because a derived command line cannot do without the options of serving when there is a
@@ -50,7 +50,10 @@ impl CommandFactory for Cli {
 impl FromArgMatches for Cli {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
         match matches.subcommand() {
-            Some((_, keys)) => KeysCommand::from_arg_matches(keys).map(Self::Keys),
+            Some((_, keys)) => Ok(Self::Keys(
+                KeysCommand::from_arg_matches(keys)?,
+                Overrides::from_arg_matches(keys)?,
+            )),
             None => Settings::from_arg_matches(matches).map(Box::new).map(Self::Serve),
         }
     }
@@ -98,7 +101,7 @@ pub struct Settings {
     pub callers: Vec<CallerSpec>,
     /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
     /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_PATIENTS_STORE")]
     pub store: StoreLocation,
     /// The key ring.
     #[command(flatten)]
@@ -128,11 +131,10 @@ impl Settings {
     pub fn harden(&self) -> Result<Peers, Insecure> {
         let over = &self.overrides;
         over.store("--store", &self.store)?;
-        over.store("--keys", &self.ring.keys)?;
+        self.ring.harden(over)?;
         over.upstream("--audit-url", &self.audit_url)?;
         over.keys("--audit-key", [&self.audit_key])?;
         over.keys("--command-key", [&self.command_key])?;
-        over.keys("--kek", &self.ring.kek)?;
         over.callers(&self.callers)?;
         over.peers("--listen", self.listen, &self.peers.networks)
     }
@@ -205,11 +207,16 @@ mod tests {
         let serve = ["--audit-key=env:A", "--caller=gateway=env:B", "--store=sqlite:p"];
         match Cli::try_parse_from([&program[..], &serve, &ring].concat()).unwrap() {
             Cli::Serve(settings) => assert_eq!(settings.ring.kek.len(), 2),
-            Cli::Keys(_) => panic!("no subcommand"),
+            Cli::Keys(..) => panic!("no subcommand"),
         }
         for command in ["status", "rotate"] {
-            let arguments = [["patient-service", "keys", command].as_slice(), &ring].concat();
-            assert!(matches!(Cli::try_parse_from(arguments).unwrap(), Cli::Keys(_)));
+            let mut arguments = [["patient-service", "keys", command].as_slice(), &ring].concat();
+            for known_keys in [false, true] {
+                let cli = Cli::try_parse_from(&arguments).unwrap();
+                let Cli::Keys(_, over) = cli else { panic!("it looks after keys") };
+                assert_eq!(over.insecure_allow_known_keys, known_keys);
+                arguments.push("--insecure-allow-known-keys");
+            }
         }
         assert!(Cli::try_parse_from(["patient-service"]).is_err());
         assert!(Cli::try_parse_from(["patient-service", "keys"]).is_err());

@@ -14,6 +14,7 @@ use projections::{
     open::{OpenError, open_key_store},
 };
 use runtime::{
+    hardening::{Insecure, Overrides},
     secrets::{SecretError, SecretRef},
     store_location::StoreLocation,
 };
@@ -24,7 +25,7 @@ use serde::Serialize;
 pub struct KeyRingArgs {
     /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_KEYS_STORE")]
     pub keys: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
@@ -104,7 +105,21 @@ pub struct Rotated {
     pub progress: Progress,
 }
 
+impl KeyRingArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.store("--keys", &self.keys)?;
+        over.keys("--kek", &self.kek)
+    }
+}
+
 impl KeysCommand {
+    /// Looks whether the settings are secure.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        let (Self::Status(args) | Self::Rotate(args)) = self;
+        args.harden(over)
+    }
+
     /// Does it; `show` is told now and then how far it is.
     pub async fn run(&self, show: impl FnMut(&Progress)) -> Result<Shown, KeysError> {
         let (Self::Status(args) | Self::Rotate(args)) = self;

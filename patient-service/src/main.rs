@@ -6,14 +6,14 @@ use patient_service::{
     keys::KeysCommand,
     run_once_connected,
 };
-use runtime::{crypto, settings, shutdown, telemetry};
+use runtime::{crypto, hardening::Overrides, settings, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match settings::parse() {
         Cli::Serve(settings) => serve(*settings).await,
-        Cli::Keys(command) => keys(&command).await,
+        Cli::Keys(command, overrides) => keys(&command, &overrides).await,
     }
 }
 
@@ -35,8 +35,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
 /// The result goes to standard output, the progress to standard error.
 #[allow(clippy::print_stdout, clippy::print_stderr)]
-async fn keys(command: &KeysCommand) -> anyhow::Result<()> {
+async fn keys(command: &KeysCommand, overrides: &Overrides) -> anyhow::Result<()> {
+    telemetry::init("patient-service");
     crypto::install_tls_provider();
+    command.harden(overrides)?;
     let show = |progress: &projections::key_ring::rotation::Progress| {
         eprintln!("{} of {} keys wrapped anew", progress.rewrapped, progress.found);
     };

@@ -185,7 +185,7 @@ pub struct SourceArgs {
     pub store: StoreArgs,
     /// The key ring's store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference is
     /// `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_KEYS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_KEYS_STORE")]
     pub keys: StoreLocation,
     /// The key-encryption key, 32 bytes, hexadecimal or base64: REF, or `REF,OTHER_REF` while it is
     /// rotated. The first wraps new keys, the others only unwrap. REF is `env:NAME`, `file:/path`
@@ -217,7 +217,7 @@ pub struct LedgerArgs {
 pub struct StoreArgs {
     /// The read models' store: sqlite:PATH, mongodb://…, or a reference to such a URI. A reference
     /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_PATIENTS_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_PATIENTS_STORE")]
     pub store: StoreLocation,
     /// Databases on MongoDB are called `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]

@@ -76,8 +76,15 @@ impl ClientTlsArgs {
     /// # Errors
     /// [`ClientError`] when they cannot be read or used.
     pub fn client(&self) -> Result<Client, ClientError> {
-        let builder = builder().tls_backend_preconfigured(self.config()?);
-        builder.build().map_err(ClientError::Client)
+        self.apply(builder())?.build().map_err(ClientError::Client)
+    }
+
+    /// A client's builder with these certificates, which are read this once.
+    ///
+    /// # Errors
+    /// As for [`ClientTlsArgs::client`].
+    pub fn apply(&self, builder: ClientBuilder) -> Result<ClientBuilder, ClientError> {
+        Ok(builder.tls_backend_preconfigured(self.config()?))
     }
 
     /// As [`internal_connector`], with these certificates, which are read this once.

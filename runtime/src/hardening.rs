@@ -3,6 +3,7 @@
 //! Every refusal has an override `--insecure-allow-…`, which is logged at each start. `standalone`,
 //! whose inner listeners are on loopback and whose keys it makes itself, has none of this.
 
+mod insecure;
 mod keys;
 mod uri;
 
@@ -18,53 +19,13 @@ use tokio::net::TcpListener;
 use crate::{
     listener::{Listener, Peers},
     networks::{Network, Networks},
-    secrets::{SecretError, SecretRef},
+    secrets::SecretRef,
     service_keys::CallerSpec,
     store_location::StoreLocation,
     tls::{TlsAcceptor, TlsError, TlsSettings},
 };
 
-/// Why a service does not start: a setting is insecure, or its secret cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum Insecure {
-    /// A password stands in a setting.
-    #[error(
-        "{0} holds a password, which shows in lists of processes: put the whole URI where only this service can read it, and name that by env:NAME, file:/path or keyvault:https://… (--insecure-allow-plaintext-secrets takes it all the same)"
-    )]
-    Plaintext(&'static str),
-    /// A key that is known to all.
-    #[error(
-        "{0} is a default or known key: make one of 32 random bytes (--insecure-allow-known-keys takes it all the same)"
-    )]
-    KnownKey(&'static str),
-    /// A database that asks nobody who he is.
-    #[error(
-        "{0} names a MongoDB on another machine without authentication: give it a user and a password, or authMechanism=MONGODB-X509 or MONGODB-OIDC (--insecure-allow-open-stores takes it all the same)"
-    )]
-    OpenStore(&'static str),
-    /// An internal listener that others can reach, and no word on whose connections it takes.
-    #[error(
-        "{listen} is no loopback address, so --allow-network must say from which networks connections are taken, such as 10.1.0.0/16 (--insecure-allow-any-network takes all)"
-    )]
-    AnyNetwork {
-        /// The setting with the address.
-        listen: &'static str,
-    },
-    /// Patient data and keys would cross a network in the clear.
-    #[error(
-        "{0} is plain http to another machine: use https (--insecure-allow-plain-http takes it all the same)"
-    )]
-    PlainHttp(&'static str),
-    /// A secret that is to be looked at cannot be had.
-    #[error("{setting} cannot be used")]
-    Secret {
-        /// The setting.
-        setting: &'static str,
-        /// Why.
-        #[source]
-        source: SecretError,
-    },
-}
+pub use insecure::Insecure;
 
 /// What to accept though it is insecure.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
@@ -79,12 +40,19 @@ pub struct Overrides {
     /// Insecure: take databases on other machines that ask for no authentication.
     #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_OPEN_STORES")]
     pub insecure_allow_open_stores: bool,
+    /// Insecure: send content and keys to databases on other machines without TLS, or to whoever
+    /// answers.
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_PLAIN_STORES")]
+    pub insecure_allow_plain_stores: bool,
     /// Insecure: take connections from every network.
     #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_ANY_NETWORK")]
     pub insecure_allow_any_network: bool,
     /// Insecure: send patient data and service keys to other machines without encryption.
     #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_PLAIN_HTTP")]
     pub insecure_allow_plain_http: bool,
+    /// Insecure: serve clients on other machines without encryption (gateway).
+    #[arg(long, global = true, env = "VITALOG_INSECURE_ALLOW_PLAIN_LISTENER")]
+    pub insecure_allow_plain_listener: bool,
 }
 
 /// Whose connections an internal listener takes.
@@ -157,10 +125,28 @@ impl Overrides {
         unless(self.insecure_allow_any_network, error).map(|()| Peers::Anyone)
     }
 
+    /// Looks at the public listener; `is_guarded` says that it speaks TLS, or that proxies are named
+    /// which do so in its place.
+    ///
+    /// # Errors
+    /// [`Insecure::PlainListener`] when others can reach it and nothing guards it.
+    pub fn public(
+        &self,
+        listen: &'static str,
+        address: SocketAddr,
+        is_guarded: bool,
+    ) -> Result<(), Insecure> {
+        if is_guarded || address.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        unless(self.insecure_allow_plain_listener, Insecure::PlainListener { listen })
+    }
+
     /// Looks at a store's location; follows its reference.
     ///
     /// # Errors
-    /// [`Insecure::Plaintext`], [`Insecure::OpenStore`] or [`Insecure::Secret`].
+    /// [`Insecure::Plaintext`], [`Insecure::OpenStore`], [`Insecure::PlainStore`] or
+    /// [`Insecure::Secret`].
     pub fn store(&self, setting: &'static str, store: &StoreLocation) -> Result<(), Insecure> {
         if let StoreLocation::MongoUri(uri) = store
             && uri::has_password(uri)
@@ -170,8 +156,12 @@ impl Overrides {
         }
         let failed = |source| Insecure::Secret { setting, source };
         let Some(uri) = store.mongo_uri().map_err(failed)? else { return Ok(()) };
-        if uri::is_open(uri.text().map_err(failed)?) {
+        let uri = uri.text().map_err(failed)?;
+        if uri::is_open(uri) {
             unless(self.insecure_allow_open_stores, Insecure::OpenStore(setting))?;
+        }
+        if uri::is_plain(uri) {
+            unless(self.insecure_allow_plain_stores, Insecure::PlainStore(setting))?;
         }
         Ok(())
     }
@@ -205,17 +195,23 @@ impl Overrides {
     /// Looks at the address of a service that is sent keys and patient data.
     ///
     /// # Errors
-    /// [`Insecure::Plaintext`] or [`Insecure::PlainHttp`]. What is no URL is left to whoever uses it.
+    /// [`Insecure::NotAnAddress`], [`Insecure::UserInAddress`] or [`Insecure::PlainHttp`].
     pub fn upstream(&self, setting: &'static str, url: &str) -> Result<(), Insecure> {
-        let Ok(url) = Url::parse(url) else { return Ok(()) };
-        if url.password().is_some() {
-            unless(self.insecure_allow_plaintext_secrets, Insecure::Plaintext(setting))?;
+        let url = Url::parse(url).ok().filter(is_address);
+        let url = url.ok_or(Insecure::NotAnAddress(setting))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            unless(self.insecure_allow_plaintext_secrets, Insecure::UserInAddress(setting))?;
         }
         if url.scheme() == "http" && !url.host_str().is_some_and(is_this_machine) {
             unless(self.insecure_allow_plain_http, Insecure::PlainHttp(setting))?;
         }
         Ok(())
     }
+}
+
+/// Whether paths can be put behind it.
+fn is_address(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
 }
 
 /// The error, unless it is overridden, which is logged.
@@ -260,6 +256,44 @@ mod tests {
         }
         for listen in ["0.0.0.0:1", "[::]:1", "10.1.2.3:1"] {
             assert!(matches!(peers(listen, &[]), Err(Insecure::AnyNetwork { .. })), "{listen}");
+        }
+    }
+
+    #[test]
+    fn clients_elsewhere_need_tls_or_a_proxy_that_speaks_it() {
+        let over = Overrides::default();
+        let public =
+            |listen: &str, is_guarded| over.public("--listen", listen.parse().unwrap(), is_guarded);
+        for listen in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(public(listen, false).is_ok(), "{listen}");
+        }
+        for listen in ["0.0.0.0:1", "[::]:1", "10.1.2.3:1"] {
+            assert!(public(listen, true).is_ok(), "{listen}");
+            let refused = public(listen, false);
+            assert!(matches!(refused, Err(Insecure::PlainListener { .. })), "{listen}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_service_has_no_credentials_and_is_not_repeated() {
+        let over = Overrides::default();
+        for url in ["http://127.0.0.1:7072", "https://audit.example", "http://[::1]:1/base"] {
+            over.upstream("--audit-url", url).unwrap();
+        }
+        for url in [
+            "https://user:canary@audit.example",
+            "https://canary@audit.example",
+            "https:/user:canary@audit.example",
+            "https://audit.example/?key=canary",
+            "https://audit.example/#canary",
+            "user:canary@audit.example:7072",
+            "ftp://canary",
+            "canary",
+            "",
+        ] {
+            let error = over.upstream("--audit-url", url).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("--audit-url") && !text.contains("canary"), "{url}: {text}");
         }
     }
 }

@@ -5,36 +5,41 @@ use std::ffi::{OsStr, OsString};
 use clap::{
     Command, Error, Parser,
     builder::Resettable,
-    error::{ContextKind, ContextValue, ErrorKind},
+    error::{ContextKind, ContextValue},
 };
 
 /// Reads the command line; shows what is wrong with it and ends the process where it cannot.
 ///
-/// A value that cannot be used is not shown: it may be a secret pasted in place of a reference,
-/// or hold a password. An environment variable that is empty counts as one that is not set: there
-/// are places where a variable cannot be left out.
+/// Values are never shown, neither by errors nor by the help: they may be secrets pasted in place
+/// of references, or hold passwords. An environment variable that is empty counts as one that is
+/// not set: there are places where a variable cannot be left out.
 pub fn parse<C: Parser>() -> C {
-    let mut command = without_empty(C::command(), &|name| std::env::var_os(name));
-    let parsed = command
-        .try_get_matches_from_mut(std::env::args_os())
-        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches))
-        .map_err(|error| error.format(&mut command));
-    parsed.unwrap_or_else(|error| without_value(error).exit())
+    let command = with_variables(C::command(), &|name| std::env::var_os(name));
+    parsed(command).unwrap_or_else(|error| without_value(error).exit())
 }
 
-/// The command without the variables that are empty.
-fn without_empty(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
+fn parsed<C: Parser>(mut command: Command) -> Result<C, Error> {
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// The command without the variables that are empty, and whose help names the others, but not what
+/// is in them.
+fn with_variables(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString>) -> Command {
     command
         .mut_args(|arg| match arg.get_env().and_then(variable) {
             Some(value) if value.is_empty() => arg.env(Resettable::Reset),
-            _ => arg,
+            _ => arg.hide_env_values(true),
         })
-        .mut_subcommands(|command| without_empty(command, variable))
+        .mut_subcommands(|command| with_variables(command, variable))
 }
 
 /// The error of an unusable value without the value.
 pub fn without_value(mut error: Error) -> Error {
-    if error.kind() == ErrorKind::ValueValidation {
+    // An empty one says that there is none.
+    let is_value =
+        |shown: &ContextValue| !matches!(shown, ContextValue::String(it) if it.is_empty());
+    if error.get(ContextKind::InvalidValue).is_some_and(is_value) {
         let hidden = ContextValue::String("(not shown)".to_owned());
         error.insert(ContextKind::InvalidValue, hidden);
     }
@@ -92,7 +97,7 @@ mod tests {
             let found = set.iter().find(|(of, _)| *of == name)?;
             Some(OsString::from(found.1))
         };
-        variables(&without_empty(Line::command(), &variable))
+        variables(&with_variables(Line::command(), &variable))
     }
 
     #[test]
@@ -102,5 +107,53 @@ mod tests {
         assert_eq!(looked_at(&all.map(|name| (name, "1"))), all);
         assert_eq!(looked_at(&[("LIMIT", "")]), ["NETWORKS", "NEEDED", "TIMES"]);
         assert!(looked_at(&all.map(|name| (name, ""))).is_empty());
+    }
+
+    /// Every process of this machine has it.
+    const VARIABLE: &str = "PATH";
+
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[arg(long, env = VARIABLE)]
+        store: Option<String>,
+        #[arg(long)]
+        number: Option<u8>,
+        #[arg(long)]
+        flag: bool,
+        #[command(subcommand)]
+        command: Option<Sub>,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Sub {
+        Inner {
+            #[arg(long, env = VARIABLE)]
+            keys: Option<String>,
+        },
+    }
+
+    #[test]
+    fn the_help_names_variables_and_not_what_is_in_them() {
+        let value = env(VARIABLE).unwrap();
+        for arguments in [&["line", "--help"][..], &["line", "inner", "--help"]] {
+            let help = |command: Command| {
+                command.try_get_matches_from(arguments).unwrap_err().render().to_string()
+            };
+            assert!(help(Options::command()).contains(&value), "{arguments:?} proves nothing");
+            let hidden = help(with_variables(Options::command(), &|name| std::env::var_os(name)));
+            assert!(hidden.contains(VARIABLE) && !hidden.contains(&value), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_option_and_not_the_value() {
+        for wrong in ["--number=canary", "--flag=canary"] {
+            let error = Options::try_parse_from(["line", wrong]).unwrap_err();
+            let shown = without_value(error).to_string();
+            let (option, _) = wrong.split_once('=').unwrap();
+            assert!(shown.contains(option) && !shown.contains("canary"), "{shown}");
+        }
+        let none = without_value(Options::try_parse_from(["line", "--number"]).unwrap_err());
+        assert!(none.to_string().contains("value is required"), "{none}");
     }
 }

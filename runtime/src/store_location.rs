@@ -24,11 +24,20 @@ pub struct NotAStore;
 
 impl StoreLocation {
     /// The MongoDB URI, with a reference resolved; `None` for an embedded store.
+    ///
+    /// # Errors
+    /// [`SecretError`] when there is nothing behind a reference, or something else.
     pub fn mongo_uri(&self) -> Result<Option<Secret>, SecretError> {
         match self {
             Self::Sqlite(_) => Ok(None),
             Self::MongoUri(uri) => Ok(Some(Secret::new(uri.as_bytes().to_vec()))),
-            Self::MongoReference(reference) => reference.load().map(Some),
+            Self::MongoReference(reference) => {
+                let secret = reference.load()?;
+                if !is_mongo_uri(secret.text()?) {
+                    return Err(SecretError::NotAMongoUri(reference.clone()));
+                }
+                Ok(Some(secret))
+            }
         }
     }
 }
@@ -38,13 +47,19 @@ impl FromStr for StoreLocation {
 
     fn from_str(text: &str) -> Result<Self, NotAStore> {
         if let Some(path) = text.strip_prefix("sqlite:") {
-            return if path.is_empty() { Err(NotAStore) } else { Ok(Self::Sqlite(path.into())) };
+            // A URL where a path should be may hold a password, and paths are shown.
+            let is_path = !path.is_empty() && !path.contains("://");
+            return if is_path { Ok(Self::Sqlite(path.into())) } else { Err(NotAStore) };
         }
-        if text.starts_with("mongodb://") || text.starts_with("mongodb+srv://") {
+        if is_mongo_uri(text) {
             return Ok(Self::MongoUri(text.to_owned()));
         }
         text.parse().map(Self::MongoReference).map_err(|_| NotAStore)
     }
+}
+
+fn is_mongo_uri(text: &str) -> bool {
+    text.starts_with("mongodb://") || text.starts_with("mongodb+srv://")
 }
 
 impl fmt::Display for StoreLocation {
@@ -72,8 +87,35 @@ mod tests {
     fn a_password_never_shows() {
         let location: StoreLocation = "mongodb://user:canary@host/".parse().unwrap();
         assert!(!format!("{location} {location:?}").contains("canary"));
-        let error = "postgres://user:canary@host".parse::<StoreLocation>().unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("canary"));
+        for text in [
+            "postgres://user:canary@host",
+            "mongo://user:canary@host",
+            "MongoDB://user:canary@host",
+            "mongodb:/user:canary@host",
+            "mongodb:user:canary@host",
+            "sqlite:mongodb://user:canary@host",
+        ] {
+            let error = text.parse::<StoreLocation>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_reference_holds_must_be_a_uri_and_is_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uri");
+        let location: StoreLocation = format!("file:{}", path.display()).parse().unwrap();
+        std::fs::write(&path, "mongodb://user:canary@host/\n").unwrap();
+        assert_eq!(
+            location.mongo_uri().unwrap().unwrap().text().unwrap(),
+            "mongodb://user:canary@host/"
+        );
+        for other in ["[[subscription]]\nname = \"canary\"", "mongo://user:canary@host/"] {
+            std::fs::write(&path, other).unwrap();
+            let error = location.mongo_uri().unwrap_err();
+            assert!(matches!(error, SecretError::NotAMongoUri(_)), "{error:?}");
+            assert!(!format!("{error} {error:?}").contains("canary"));
+        }
     }
 
     #[test]

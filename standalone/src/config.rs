@@ -22,7 +22,7 @@ pub struct Options {
     /// A MongoDB for all stores (`mongodb://…`, or a reference to such a URI); without it they are
     /// files in the data directory. A reference is `env:NAME`, `file:/path` or
     /// `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_STORE", hide_env_values = true)]
+    #[arg(long, env = "VITALOG_STORE")]
     pub store: Option<StoreLocation>,
     /// Databases on MongoDB are called `PREFIX_ledger`, `PREFIX_patients` and `PREFIX_keys`.
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]

@@ -26,11 +26,9 @@ impl FromStr for AnchorLocation {
 
     fn from_str(text: &str) -> Result<Self, NotAnAnchor> {
         if let Some(path) = text.strip_prefix("dir:") {
-            return if path.is_empty() {
-                Err(NotAnAnchor)
-            } else {
-                Ok(Self::Directory(path.into()))
-            };
+            // A URL where a path should be may hold a token, and paths are shown.
+            let is_path = !path.is_empty() && !path.contains("://");
+            return if is_path { Ok(Self::Directory(path.into())) } else { Err(NotAnAnchor) };
         }
         let url = text.strip_prefix("azblob:").ok_or(NotAnAnchor)?;
         let url = Url::parse(url.trim_end_matches('/')).map_err(|_| NotAnAnchor)?;
@@ -73,6 +71,7 @@ mod tests {
         );
         for text in [
             "dir:",
+            "dir:azblob:https://a.blob.core.windows.net/ledger?sig=canary",
             "/var/anchor",
             "azblob:http://a.blob.core.windows.net/ledger",
             "azblob:https://a.blob.core.windows.net/",

@@ -6,6 +6,7 @@ use audit_verify::{checkpoint::LedgerKey, cosignature::WitnessSecret, keys::KeyE
 use clap::{Args, Subcommand};
 use runtime::{
     files,
+    hardening::{Insecure, Overrides},
     secrets::{self, Secret, SecretError, SecretRef},
 };
 use tokio::net::TcpListener;
@@ -115,6 +116,15 @@ pub enum WitnessArgsError {
 }
 
 impl WitnessArgs {
+    /// Looks whether the settings are secure. Anybody may talk to a witness: it takes what a ledger
+    /// has signed, and nothing that it has is secret but its key.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        match (&self.command, &self.serve) {
+            (None, Some(args)) => over.keys("--key", [&args.key]),
+            _ => Ok(()),
+        }
+    }
+
     /// Serves until `shutdown`, or makes a key.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), WitnessArgsError> {
         match (self.command, self.serve) {

@@ -22,8 +22,10 @@ pub struct WitnessSpec {
 /// Not a witness's `URL,VKEY`. Does not repeat the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAWitness {
-    /// No URL of HTTP, or none without a query.
-    #[error("a witness is URL,VKEY, and its URL begins with https:// or http:// and has no query")]
+    /// No URL of HTTP, or none without user, password and query.
+    #[error(
+        "a witness is URL,VKEY, and its URL begins with https:// or http:// and has no user, password or query"
+    )]
     Url,
     /// No verifier key of a witness.
     #[error("the witness's key cannot be used")]
@@ -64,7 +66,9 @@ impl WitnessSpec {
     pub fn new(url: &str, key: WitnessKey) -> Result<Self, NotAWitness> {
         let url = Url::parse(&format!("{}/add-checkpoint", url.trim_end_matches('/')));
         let url = url.map_err(|_| NotAWitness::Url)?;
-        let plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
+        // Errors of the HTTP client repeat it.
+        let open = url.username().is_empty() && url.password().is_none();
+        let plain = open && url.query().is_none() && url.fragment().is_none() && url.has_host();
         if plain && matches!(url.scheme(), "http" | "https") {
             Ok(Self { url, key })
         } else {

@@ -344,13 +344,13 @@ async fn the_client_reads_proofs_and_tiles() {
     assert_eq!(other.proof, None);
     let ledger = Ledger::of(&server).await;
     ledger.check(receipt.proof.as_deref().unwrap(), 0, 1);
+    let auditor = Options::new(&server.url, Secret::new(key("audit")));
+    let client = AuditClient::start(auditor);
     for (size, expected) in
         [(ProofSize::Commit, 1), (ProofSize::Exactly(2), 2), (ProofSize::Latest, 2)]
     {
         ledger.check(&client.proof(0, size).await.unwrap(), 0, expected);
     }
-    let auditor = Options::new(&server.url, Secret::new(key("audit")));
-    let client = AuditClient::start(auditor);
     let consistency = client.consistency(1, None).await.unwrap();
     assert_eq!((consistency.from.size, consistency.to.size), (1, 2));
     assert_eq!(client.consistency(1, Some(2)).await.unwrap(), consistency);

@@ -158,7 +158,7 @@ async fn wrong_usage_is_code_2_and_shows_no_value() {
 async fn what_cannot_be_read_is_code_2_and_says_so() {
     let desk = Desk::new();
     desk.write("empty", "");
-    desk.write("strange", "\u{1}");
+    desk.write("strange", "key\u{1}");
     let check = async |line: &str, words: &str| {
         desk.audit(line).await.could_not_tell(words);
     };

@@ -42,7 +42,7 @@ pub struct EdgeOptions {
 #[derive(Clone, Debug, Args)]
 pub struct DoorOptions {
     /// File of the TLS certificate and its chain (PEM), read again when it changes; without it the
-    /// listener speaks plain HTTP, which is for behind a load balancer
+    /// listener speaks plain HTTP, which is for this machine and for behind a trusted proxy
     #[arg(long, env = "VITALOG_TLS_CERT", value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Where the certificate's private key (PEM) is: `env:NAME`, `file:/path` or
@@ -125,6 +125,11 @@ impl DoorOptions {
     /// What addresses of the listener begin with: `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.tls_cert.is_some() { "https" } else { "http" }
+    }
+
+    /// Whether clients speak TLS to it, or to proxies that are named.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.tls_cert.is_some() || !self.trusted_proxies.is_empty()
     }
 
     /// What the options say.

@@ -20,13 +20,7 @@ pub use command::{
 pub struct SubscriptionOptions {
     /// The subscriptions: a TOML file, or mongodb://…, or a reference to a secret that is such a
     /// URI
-    #[arg(
-        long,
-        env = "VITALOG_SUBSCRIPTIONS",
-        value_name = "PATH|URI|REF",
-        hide_env_values = true,
-        required = true
-    )]
+    #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH|URI|REF", required = true)]
     pub(super) subscriptions: Option<SubscriptionsLocation>,
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
@@ -40,9 +34,16 @@ pub struct SubscriptionOptions {
 impl SubscriptionOptions {
     /// Looks whether the subscriptions are kept securely.
     pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
-        if let Some(SubscriptionsLocation::Mongo { server, .. }) = &self.subscriptions {
-            over.store("--subscriptions", server)?;
+        if let Some(subscriptions) = &self.subscriptions {
+            harden_store(subscriptions, over)?;
         }
         over.keys("--pepper", &self.pepper)
+    }
+}
+
+fn harden_store(store: &SubscriptionsLocation, over: &Overrides) -> Result<(), Insecure> {
+    match store {
+        SubscriptionsLocation::File(_) => Ok(()),
+        SubscriptionsLocation::Mongo { server, .. } => over.store("--subscriptions", server),
     }
 }

@@ -1,6 +1,5 @@
 //! Where the store of subscriptions is.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -29,6 +28,13 @@ pub enum SubscriptionsLocation {
 /// What the names of databases begin with unless something else is said.
 const DEFAULT_PREFIX: &str = "vitalog";
 
+/// A text that names no subscriptions. Does not repeat the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "subscriptions are in a TOML file (write ./ before a name with a colon), or at mongodb://…, or env:NAME, file:/path or keyvault:https://… holding a MongoDB URI"
+)]
+pub struct NotSubscriptions;
+
 impl SubscriptionsLocation {
     /// The same, with this prefix of the database's name.
     #[must_use]
@@ -48,16 +54,23 @@ impl SubscriptionsLocation {
 }
 
 impl FromStr for SubscriptionsLocation {
-    type Err = Infallible;
+    type Err = NotSubscriptions;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.parse() {
-            Ok(server) if !matches!(server, StoreLocation::Sqlite(_)) => {
-                Self::Mongo { server, prefix: DEFAULT_PREFIX.to_owned() }
-            }
-            _ => Self::File(text.into()),
-        })
+    fn from_str(text: &str) -> Result<Self, NotSubscriptions> {
+        match text.parse() {
+            Ok(StoreLocation::Sqlite(_)) => Err(NotSubscriptions),
+            Ok(server) => Ok(Self::Mongo { server, prefix: DEFAULT_PREFIX.to_owned() }),
+            Err(_) if is_path(text) => Ok(Self::File(text.into())),
+            Err(_) => Err(NotSubscriptions),
+        }
     }
+}
+
+/// Paths are shown, and a URL or a reference that was mistyped may hold a password: what begins as
+/// these do is no path.
+fn is_path(text: &str) -> bool {
+    let first = text.split('/').next().unwrap_or_default();
+    !text.is_empty() && !text.contains("://") && !first.contains(':')
 }
 
 impl From<PathBuf> for SubscriptionsLocation {
@@ -100,5 +113,26 @@ mod tests {
         check("mongodb://user:canary@host/", true, "mongodb://… (vitalog_gateway)");
         check("env:URI", true, "env:URI (vitalog_gateway)");
         check("file:/run/uri", true, "file:/run/uri (vitalog_gateway)");
+        check("./a:b.toml", false, "./a:b.toml");
+    }
+
+    #[test]
+    fn what_looks_like_a_url_or_a_reference_is_no_path_and_is_not_repeated() {
+        for text in [
+            "mongo://user:canary@host/",
+            "MongoDB://user:canary@host/",
+            "mongodb:/user:canary@host/",
+            "mongodb:user:canary@host/",
+            "user:canary@host/",
+            "folder/mongodb://user:canary@host/",
+            "postgres://canary",
+            "sqlite:canary.db",
+            "env:canary-canary",
+            "keyvault:canary",
+            "",
+        ] {
+            let error = text.parse::<SubscriptionsLocation>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{text}");
+        }
     }
 }

@@ -1,9 +1,13 @@
-//! MongoDB connection strings, as far as they say who is let in.
+//! MongoDB connection strings, as far as they say who is let in, and how.
 
 use super::is_this_machine;
 
 /// Mechanisms by which a client shows who it is without a user name in the string.
 const WITHOUT_USER: [&str; 4] = ["MONGODB-X509", "MONGODB-OIDC", "MONGODB-AWS", "GSSAPI"];
+
+/// Options under which whoever answers is taken for the database.
+const UNCHECKED: [&str; 3] =
+    ["tlsInsecure", "tlsAllowInvalidCertificates", "tlsAllowInvalidHostnames"];
 
 /// A connection string in parts. It is not decoded, so that what looks odd counts as insecure.
 struct Parts<'a> {
@@ -35,7 +39,6 @@ pub(super) fn has_password(uri: &str) -> bool {
 /// Whether it leads to another machine and shows it nothing.
 pub(super) fn is_open(uri: &str) -> bool {
     let Some(parts) = parts(uri) else { return true };
-    let local = !parts.has_records && parts.hosts.split(',').all(is_local);
     let has_user = parts.credentials.is_some_and(|credentials| {
         credentials
             .split_once(':')
@@ -45,7 +48,26 @@ pub(super) fn is_open(uri: &str) -> bool {
         name.eq_ignore_ascii_case("authMechanism")
             && WITHOUT_USER.iter().any(|it| value.eq_ignore_ascii_case(it))
     });
-    !local && !has_user && !by_mechanism
+    !parts.is_local() && !has_user && !by_mechanism
+}
+
+/// Whether it leads to another machine without TLS, or with TLS that anybody can answer.
+pub(super) fn is_plain(uri: &str) -> bool {
+    let Some(parts) = parts(uri) else { return true };
+    let of = |names: &'static [&'static str]| {
+        options(uri).filter(move |(name, _)| names.iter().any(|it| name.eq_ignore_ascii_case(it)))
+    };
+    let asked: Vec<_> = of(&["tls", "ssl"]).map(|(_, value)| value == "true").collect();
+    let encrypted =
+        if asked.is_empty() { parts.has_records } else { asked.into_iter().all(|it| it) };
+    let checked = of(&UNCHECKED).all(|(_, value)| value == "false");
+    !parts.is_local() && (!encrypted || !checked)
+}
+
+impl Parts<'_> {
+    fn is_local(&self) -> bool {
+        !self.has_records && self.hosts.split(',').all(is_local)
+    }
 }
 
 fn options(uri: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -94,6 +116,34 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(is_open(uri), open, "{uri}");
+        }
+    }
+
+    #[test]
+    fn other_machines_need_tls_and_certificates_that_are_checked() {
+        for (uri, plain) in [
+            ("mongodb://127.0.0.1:27017", false),
+            ("mongodb://127.0.0.1/?tlsInsecure=true", false),
+            ("mongodb://user:password@db/", true),
+            ("mongodb://127.0.0.1,db/", true),
+            ("mongodb://db/?tls=true", false),
+            ("mongodb://db?tls=true&tlsCAFile=/ca.pem", false),
+            ("mongodb://db:10255/?ssl=true&replicaSet=globaldb", false),
+            ("mongodb://db/?TLS=true", false),
+            ("mongodb://db/?tls=false", true),
+            ("mongodb://db/?tls=true&ssl=false", true),
+            ("mongodb://db/?tlsCAFile=/ca.pem", true),
+            ("mongodb://db/?tls=true&tlsInsecure=true", true),
+            ("mongodb://db/?tls=true&tlsinsecure=false", false),
+            ("mongodb://db/?tls=true&tlsAllowInvalidCertificates=true", true),
+            ("mongodb://db/?tls=true&tlsallowinvalidhostnames=true", true),
+            ("mongodb+srv://db/", false),
+            ("mongodb+srv://db/?tls=false", true),
+            ("mongodb+srv://db/?tlsAllowInvalidCertificates=true", true),
+            ("mongodb://db/tls=true", true),
+            ("", true),
+        ] {
+            assert_eq!(is_plain(uri), plain, "{uri}");
         }
     }
 

@@ -45,6 +45,9 @@ pub enum SecretError {
     /// The secret is used as a 256-bit key and is none.
     #[error("the secret is not a key: write 64 hex digits or the base64 of 32 bytes")]
     NotAKey,
+    /// The secret is to be a MongoDB URI and is none.
+    #[error("{0} holds no MongoDB URI: it should begin with mongodb:// or mongodb+srv://")]
+    NotAMongoUri(SecretRef),
     /// A caller specification is malformed. It is not repeated, for the same reason.
     #[error(
         "not a caller: write NAME=REF or NAME=REF,NEXT_REF, where NAME has 1 to 64 letters, digits, dots, dashes or underscores and REF is env:NAME, file:/path or keyvault:https://VAULT/secrets/NAME (the value is not shown)"

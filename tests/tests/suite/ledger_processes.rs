@@ -174,12 +174,12 @@ impl Deployment {
 
 /// The ledger's first signing key.
 pub(super) fn ledger_secret() -> LedgerSecret {
-    LedgerSecret::new(ORIGIN.parse().unwrap(), &[9; 32])
+    LedgerSecret::new(ORIGIN.parse().unwrap(), b"signing key one of the processes")
 }
 
 /// The signing key that may take over.
 pub(super) fn next_secret() -> LedgerSecret {
-    LedgerSecret::new(ORIGIN.parse().unwrap(), &[10; 32])
+    LedgerSecret::new(ORIGIN.parse().unwrap(), b"signing key two of the processes")
 }
 
 fn start(arguments: &[String], log: &std::path::Path) -> Program {

@@ -44,7 +44,7 @@ impl Desk {
                 desk.write(&format!("{authority}.{name}.key"), &key.serialize_pem());
             }
         }
-        for name in ["service.key", "seal.key", "pepper.key", "kek.key"] {
+        for name in ["service.key", "auditor.key", "seal.key", "pepper.key", "kek.key"] {
             desk.write(name, &random_key_hex());
         }
         desk.write("ledger.key", &ledger_secret().to_text());
@@ -106,6 +106,7 @@ async fn only_who_shows_a_certificate_of_the_authority_reaches_a_service() {
     ];
     // The same key under one name: each program here is the only one that uses it.
     audit.push(format!("--caller=projections={key}"));
+    audit.push(format!("--caller=audit={}", desk.secret("auditor.key")));
     let audit = desk.start("audit-service", &audit);
 
     let secret = SecretRef::File(desk.path("service.key")).load().unwrap();
@@ -155,15 +156,28 @@ async fn only_who_shows_a_certificate_of_the_authority_reaches_a_service() {
         tokio::time::sleep(POLL_PAUSE).await;
     }
 
-    let mut arguments = vec![
+    let (store, auditor) = (desk.path("patients.db"), desk.path("auditor.key"));
+    let status = [
         "status".to_owned(),
         format!("--audit-url={https}"),
         format!("--audit-key={key}"),
-        format!("--store=sqlite:{}", desk.path("patients.db").display()),
+        format!("--store=sqlite:{}", store.display()),
     ];
-    let run = programs::run("projections", &arguments, desk.0.path(), PATIENCE).await.unwrap();
-    assert!(!run.status.success(), "without a certificate");
-    arguments.extend(desk.client_options());
-    let run = programs::run("projections", &arguments, desk.0.path(), PATIENCE).await.unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let checkpoint = [
+        "checkpoint".to_owned(),
+        format!("--url={https}"),
+        format!("--key-file={}", auditor.display()),
+    ];
+    let [ca, certificate @ ..] = desk.client_options();
+    for (program, arguments) in [("projections", &status[..]), ("audit", &checkpoint)] {
+        let with = async |options: &[String]| {
+            let arguments = [arguments, options].concat();
+            programs::run(program, &arguments, desk.0.path(), PATIENCE).await.unwrap()
+        };
+        for too_little in [&[][..], std::slice::from_ref(&ca), &certificate] {
+            assert!(!with(too_little).await.status.success(), "{program} {too_little:?}");
+        }
+        let output = with(&desk.client_options()).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -5,6 +5,7 @@ mod fetch;
 mod show;
 
 use clap::{Args, Subcommand};
+use runtime::hardening::{Insecure, Overrides};
 
 use self::{compare::CompareArgs, fetch::FetchArgs, show::ShowArgs};
 use crate::{cli::EXIT_CODES, output::Outcome};
@@ -28,6 +29,17 @@ enum Action {
     /// Compare two checkpoints in files: the same, one contains the other, or a fork.
     #[command(after_help = EXIT_CODES)]
     Compare(CompareArgs),
+}
+
+impl CheckpointArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        match &self.action {
+            Some(Action::Show(_)) => Ok(()),
+            Some(Action::Compare(args)) => args.harden(over),
+            None => self.fetch.harden(over),
+        }
+    }
 }
 
 /// Does what was asked for.

@@ -2,7 +2,10 @@
 
 use audit_service::witness::args::WitnessArgs;
 use clap::{Parser, Subcommand};
-use runtime::{shutdown, telemetry};
+use runtime::{
+    hardening::{Insecure, Overrides},
+    shutdown, telemetry,
+};
 
 use crate::{
     check::{self, CheckArgs},
@@ -29,6 +32,9 @@ pub(crate) struct Cli {
     /// Print the result as one JSON object.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// What to accept though it is insecure.
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -70,8 +76,22 @@ impl Command {
         }
     }
 
-    /// Does it.
-    pub(crate) async fn run(self) -> Outcome {
+    /// Looks whether the settings are secure.
+    fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        match self {
+            Self::Verify(args) => args.harden(over),
+            Self::Export(args) => args.harden(over),
+            Self::Prove(args) => args.harden(over),
+            Self::Check(_) => Ok(()),
+            Self::Checkpoint(args) => args.harden(over),
+            Self::Witness(args) => args.harden(over),
+        }
+    }
+
+    /// Does it. Logs say on standard error what is accepted though it is insecure.
+    pub(crate) async fn run(self, over: &Overrides) -> Outcome {
+        telemetry::init(if matches!(self, Self::Witness(_)) { "audit-witness" } else { "audit" });
+        self.harden(over).map_err(anyhow::Error::from)?;
         match self {
             Self::Verify(args) => verify::run(*args).await,
             Self::Export(args) => export::run(*args).await,
@@ -85,7 +105,6 @@ impl Command {
 
 /// A witness runs until it is told to stop, and says on standard error what it sees.
 async fn witness(args: WitnessArgs) -> Outcome {
-    telemetry::init("audit-witness");
     args.run(shutdown::on_signals()).await.map_err(anyhow::Error::from)?;
     Ok(Report::nothing())
 }

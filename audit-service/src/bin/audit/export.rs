@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use audit_verify::checkpoint::{TreeHead, read_unverified};
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 
 use self::{chain::Chain, file::ExportFile};
 use crate::{
@@ -38,6 +39,13 @@ pub(crate) struct ExportArgs {
     /// File for the signed checkpoint that the export ends at.
     #[arg(long, value_name = "FILE")]
     checkpoint_out: Option<PathBuf>,
+}
+
+impl ExportArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.server.harden(over)
+    }
 }
 
 /// Exports up to the checkpoint that the ledger has now.

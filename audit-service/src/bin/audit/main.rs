@@ -29,6 +29,6 @@ async fn main() -> ExitCode {
     let cli: Cli = settings::parse();
     crypto::install_tls_provider();
     let name = cli.command.name();
-    let result = cli.command.run().await;
+    let result = cli.command.run(&cli.overrides).await;
     output::print(cli.json, name, result)
 }

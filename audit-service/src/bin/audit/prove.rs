@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use audit_verify::proof_file::ProofFile;
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 
 use crate::{
     check::{Proven, prove_line},
@@ -32,6 +33,13 @@ pub(crate) struct ProveArgs {
     /// File for the record's line, which `audit check` needs.
     #[arg(long, value_name = "FILE")]
     line_out: Option<PathBuf>,
+}
+
+impl ProveArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.server.harden(over)
+    }
 }
 
 fn parse_size(text: &str) -> Result<ProofSize, &'static str> {

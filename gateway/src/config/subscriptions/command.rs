@@ -10,9 +10,10 @@ use domain::actor::{Actor, ActorKind};
 use domain::ids::Name;
 use ipnet::IpNet;
 use runtime::client::ClientTlsArgs;
+use runtime::hardening::{Insecure, Overrides};
 use runtime::secrets::SecretRef;
 
-use super::list;
+use super::{harden_store, list};
 use crate::subscriptions::{
     self, Change, CommandError, Entry, Journal, Limits, Made, Scope, Setting, Slot,
     SubscriptionStore, SubscriptionsError, SubscriptionsLocation,
@@ -141,12 +142,7 @@ pub struct PepperOptions {
 pub struct StoreOptions {
     /// The subscriptions: a TOML file, which is made if there is none, or mongodb://…, or a
     /// reference to a secret that is such a URI
-    #[arg(
-        long,
-        env = "VITALOG_SUBSCRIPTIONS",
-        value_name = "PATH|URI|REF",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "VITALOG_SUBSCRIPTIONS", value_name = "PATH|URI|REF")]
     subscriptions: SubscriptionsLocation,
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
@@ -180,6 +176,31 @@ pub struct LedgerOptions {
 }
 
 impl SubscriptionsCommand {
+    /// Looks whether the settings are secure.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        let (pepper, store, ledger) = match self {
+            Self::List(store) => (None, store, None),
+            Self::Add(add) => (Some(&add.pepper), &add.store, Some(&add.ledger)),
+            Self::Rotate(RotateSubscription { pepper, store, ledger, .. }) => {
+                (Some(pepper), store, Some(ledger))
+            }
+            Self::Suspend(named) | Self::Resume(named) | Self::Remove(named) => {
+                (None, &named.store, Some(&named.ledger))
+            }
+            Self::Limit(limit) => (None, &limit.store, Some(&limit.ledger)),
+        };
+        harden_store(&store.subscriptions, over)?;
+        over.keys("--pepper", pepper.map(|it| &it.pepper))?;
+        // What is not recorded sends nothing to the ledger.
+        match ledger {
+            Some(LedgerOptions { unrecorded: false, audit_url, caller_key, .. }) => {
+                over.keys("--caller-key", caller_key)?;
+                audit_url.as_ref().map_or(Ok(()), |url| over.upstream("--audit-url", url))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does it.
     pub async fn run(self) -> Result<Done, CommandError> {
         let (change, key, store, ledger) = match self {

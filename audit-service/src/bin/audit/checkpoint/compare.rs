@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use audit_verify::checkpoint::TreeHead;
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 
 use super::show::{Read, read};
 use crate::{
@@ -31,6 +32,13 @@ pub(super) struct CompareArgs {
     proof: Option<PathBuf>,
     #[command(flatten)]
     verifier_keys: VerifierKeyArgs,
+}
+
+impl CompareArgs {
+    /// Looks whether the settings are secure.
+    pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.server.harden(over)
+    }
 }
 
 /// Compares.

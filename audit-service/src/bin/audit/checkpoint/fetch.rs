@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use audit_verify::checkpoint::{TreeHead, read_unverified};
 use clap::Args;
+use runtime::hardening::{Insecure, Overrides};
 
 use crate::{
     evidence::{
@@ -32,6 +33,13 @@ pub(super) struct FetchArgs {
     /// Fetch the newest checkpoint that witnesses cosigned.
     #[arg(long)]
     witnessed: bool,
+}
+
+impl FetchArgs {
+    /// Looks whether the settings are secure.
+    pub(super) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.server.harden(over)
+    }
 }
 
 /// What became of the file.

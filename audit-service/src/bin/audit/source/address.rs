@@ -4,6 +4,11 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use reqwest::Url;
+use runtime::{
+    client::ClientTlsArgs,
+    hardening::{Insecure, Overrides},
+    secrets::SecretRef,
+};
 
 use super::error::SourceError;
 
@@ -17,6 +22,9 @@ pub(crate) struct ServerArgs {
     /// service key for the audit service.
     #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: PathBuf,
+    /// How the server is known, and this command to it.
+    #[command(flatten)]
+    pub(crate) client_tls: ClientTlsArgs,
 }
 
 /// The same options where there may be no live ledger.
@@ -29,13 +37,34 @@ pub(crate) struct OptionalServerArgs {
     /// service key for the audit service.
     #[arg(long, env = "VITALOG_LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// How the server is known, and this command to it.
+    #[command(flatten)]
+    client_tls: ClientTlsArgs,
+}
+
+impl ServerArgs {
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.upstream("--url", self.url.as_str())?;
+        over.keys("--key-file", [&self.key()])
+    }
+
+    /// Where the key is.
+    pub(crate) fn key(&self) -> SecretRef {
+        SecretRef::File(self.key_file.clone())
+    }
 }
 
 impl OptionalServerArgs {
     /// Where the live ledger is, if one is named.
     pub(crate) fn get(&self) -> Option<ServerArgs> {
         let (url, key_file) = (self.url.clone()?, self.key_file.clone()?);
-        Some(ServerArgs { url, key_file })
+        Some(ServerArgs { url, key_file, client_tls: self.client_tls.clone() })
+    }
+
+    /// Looks whether the settings are secure.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.get().map_or(Ok(()), |server| server.harden(over))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::secrets::SecretError;
+use runtime::{client::ClientError, secrets::SecretError};
 
 use super::http::Door;
 
@@ -20,12 +20,12 @@ pub(crate) enum SourceError {
     /// The key cannot stand in a header.
     #[error("the key in the key file cannot be sent: it should be one line of printable ASCII")]
     KeyNotSendable,
-    /// The TLS library cannot be set up.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[source] reqwest::Error),
+    /// The certificates cannot be used.
+    #[error("the server cannot be reached with these certificates")]
+    Client(#[from] ClientError),
     /// No connection, or none that lasted.
     #[error(
-        "{url} cannot be reached or does not answer in time: check the address, that the service runs, and, for https, that its certificate is trusted here (SSL_CERT_FILE names further authorities)"
+        "{url} cannot be reached or does not answer in time: check the address, that the service runs, and, for https, that its certificate is trusted here (--ca names its authority) and that it needs none of yours (--client-cert)"
     )]
     Unreachable {
         /// Where.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use audit_verify::{checkpoint::LedgerKey, key_history::read_listing};
 use http::{HeaderName, HeaderValue};
 use reqwest::{Client, redirect};
-use runtime::{secrets::SecretRef, service_keys::SERVICE_KEY_HEADER};
+use runtime::{client::ClientError, service_keys::SERVICE_KEY_HEADER};
 
 use super::{
     address::ServerArgs,
@@ -98,7 +98,7 @@ impl Door {
 impl HttpLedger {
     /// Finds out what answers at the address, and reads the key that it shows.
     pub(crate) async fn connect(args: &ServerArgs) -> Result<Self, SourceError> {
-        let key = SecretRef::File(args.key_file.clone()).load()?;
+        let key = args.key().load()?;
         let mut key_header =
             HeaderValue::from_bytes(key.bytes()).map_err(|_| SourceError::KeyNotSendable)?;
         key_header.set_sensitive(true);
@@ -106,9 +106,8 @@ impl HttpLedger {
             // A key must not follow a redirect to somebody else.
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(ANSWER_TIMEOUT)
-            .build()
-            .map_err(SourceError::Client)?;
+            .timeout(ANSWER_TIMEOUT);
+        let http = args.client_tls.apply(http)?.build().map_err(ClientError::Unusable)?;
         let url = args.url.as_str();
         let doors = if url.ends_with("/audit") {
             vec![(Door::Gateway, url.to_owned())]

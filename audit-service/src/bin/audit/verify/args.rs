@@ -7,7 +7,11 @@ use audit_service::{outside::AnchorArgs, store::mongo::open::CosmosConsistency};
 use audit_verify::{seal::SealKey, verifier::Expected};
 use clap::Args;
 use domain::ids::Name;
-use runtime::{secrets::SecretRef, store_location::StoreLocation};
+use runtime::{
+    hardening::{Insecure, Overrides},
+    secrets::SecretRef,
+    store_location::StoreLocation,
+};
 
 use super::expected_of;
 use crate::{
@@ -75,6 +79,16 @@ pub(super) enum Source<'a> {
 }
 
 impl VerifyArgs {
+    /// Looks whether the settings are secure that say what to verify.
+    pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.keys("--seal-key", &self.seal_key)?;
+        match self.source() {
+            Ok(Source::Live(server)) => server.harden(over),
+            Ok(Source::Store(location)) => over.store("--store", location),
+            Ok(Source::Export(_)) | Err(_) => Ok(()),
+        }
+    }
+
     /// The one source that is named. An address in the environment counts last.
     pub(super) fn source(&self) -> anyhow::Result<Source<'_>> {
         if let Some(path) = &self.file {
