@@ -1,5 +1,6 @@
 //! The command line that manages subscriptions, under a gateway that uses them.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,17 +11,21 @@ use axum::{Json, Router};
 use clap::Parser;
 use domain::wire::{AppendRequest, AppendResponse, AppendResult, Proposal, Receipt};
 use gateway::config::{Cli, Command, Done, RELOAD_INTERVAL};
-use gateway::subscriptions::CommandError;
+use gateway::subscriptions::{CommandError, Scope, write_file};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{CLINIC, CLINIC_SECONDARY, Door, Upstream, got};
+use crate::harness::{CLINIC, CLINIC_SECONDARY, Door, Upstream, entry, got};
+
+type Act = Option<Box<dyn FnOnce() + Send>>;
 
 /// A ledger that has the stream of subscriptions alone.
 struct Ledger {
     records: Arc<Mutex<Vec<Proposal>>>,
     away: Arc<AtomicBool>,
+    /// Done when the first record is asked for.
+    first: Arc<Mutex<Act>>,
     server: Upstream,
     folder: TempDir,
 }
@@ -29,10 +34,15 @@ impl Ledger {
     async fn start() -> Self {
         let (records, away) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (kept, stopped) = (Arc::clone(&records), Arc::clone(&away));
+        let first = Arc::<Mutex<Act>>::default();
+        let to_do = Arc::clone(&first);
         let answer = async move |headers: HeaderMap, Json(request): Json<AppendRequest>| {
             assert_eq!(headers["x-functions-key"], "the operator's service key");
             if stopped.load(Ordering::SeqCst) {
                 return StatusCode::SERVICE_UNAVAILABLE.into_response();
+            }
+            if let Some(first) = to_do.lock().unwrap().take() {
+                first();
             }
             let mut records = kept.lock().unwrap();
             let results = request.items.into_iter().map(|item| append(&mut records, item));
@@ -43,7 +53,7 @@ impl Ledger {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("operator.key"), "the operator's service key").unwrap();
         std::fs::write(folder.path().join("pepper.key"), "canary-pepper-of-tests").unwrap();
-        Self { records, away, server, folder }
+        Self { records, away, first, server, folder }
     }
 
     /// Runs `subscriptions` with these arguments, recording what it does.
@@ -55,6 +65,11 @@ impl Ledger {
             all.extend(["--audit-url", &url, "--caller-key", &key]);
         }
         run(path, self.folder.path(), &all).await
+    }
+
+    /// What it was told of each change.
+    fn said(&self) -> Vec<Value> {
+        self.records.lock().unwrap().iter().map(|record| json!(record.subscription)).collect()
     }
 
     fn records(&self) -> Vec<Value> {
@@ -147,7 +162,7 @@ async fn a_subscription_is_added_limited_rotated_suspended_and_removed_and_all_i
     assert_eq!(door.status(CLINIC).await, 200);
 
     let expected = json!([
-        ["added", "ward-7", 1, "j.doe"],
+        ["added", "ward-7", 1, "operator"],
         ["rotated", "ward-7", 2, "operator"],
         ["rotated", "ward-7", 3, "operator"],
         ["limited", "ward-7", 4, "operator"],
@@ -156,9 +171,122 @@ async fn a_subscription_is_added_limited_rotated_suspended_and_removed_and_all_i
         ["removed", "ward-7", 7, "operator"],
     ]);
     assert_eq!(Value::from(ledger.records()), expected);
-    let kinds: Vec<_> =
-        ledger.records.lock().unwrap().iter().map(|r| json!(r.actor.kind)).collect();
-    assert_eq!(kinds[..2], ["user", "service"]);
+}
+
+#[tokio::test]
+async fn the_ledger_learns_what_changed_and_no_key_or_digest() {
+    let ledger = Ledger::start().await;
+    let path = ledger.folder.path().join("subscriptions.toml");
+    let expires = "2027-01-31T00:00:00Z";
+    let terms = ["--network", "2001:db8::/32", "--quota-day", "1000", "--expires", expires];
+    let mut keys = Vec::new();
+    for command in [
+        &["add", "one", "--scope", "patient:write", "--scope", "patient:read"][..],
+        &[&["limit", "one", "--rate", "5", "--burst", "9", "--as", "j.doe"][..], &terms].concat(),
+        &["rotate", "one", "--key", "secondary"],
+        &["limit", "one", "--scope", "patient:read", "--rate", "none", "--burst", "none"],
+        &["suspend", "one"],
+        &["resume", "one"],
+        &["remove", "one"],
+    ] {
+        keys.push(ledger.run(&path, command).await.unwrap().output);
+    }
+    let scopes = json!(["patient:read", "patient:write"]);
+    let network = "2001:db8::/32";
+    let expires = "2027-01-31T00:00:00.000Z";
+    let expected = json!([
+        {"change": "added", "name": "one", "terms": {"scopes": scopes}},
+        {"change": "limited", "claimedBy": "j.doe", "name": "one", "terms": {
+            "burst": 9, "expires": expires, "networks": [network], "quotaDay": 1000, "rate": 5,
+            "scopes": scopes,
+        }},
+        {"change": "rotated", "key": "secondary", "name": "one"},
+        {"change": "limited", "name": "one", "terms": {
+            "expires": expires, "networks": [network], "quotaDay": 1000,
+            "scopes": ["patient:read"],
+        }},
+        {"change": "suspended", "name": "one"},
+        {"change": "resumed", "name": "one"},
+        {"change": "removed", "name": "one"},
+    ]);
+    assert_eq!(Value::from(ledger.said()), expected);
+    // Who has the operator's key is all that is known of who acts.
+    for record in ledger.records.lock().unwrap().iter() {
+        assert_eq!(json!(record.actor), json!({"id": "operator", "kind": "service"}));
+    }
+    let said = expected.to_string();
+    assert!(keys.iter().filter(|key| !key.is_empty()).all(|key| !said.contains(key)));
+}
+
+#[tokio::test]
+async fn a_change_that_another_overtook_is_recorded_as_it_came_to_be() {
+    let ledger = Ledger::start().await;
+    let path = ledger.folder.path().join("subscriptions.toml");
+    let mut one = entry("one", &[Scope::PatientRead], &["canary-one"]);
+    write_file(&path, &[one.clone()]).unwrap();
+    one.quota_day = NonZeroU64::new(7);
+    let file = path.clone();
+    let overtake = move || write_file(&file, &[one]).unwrap();
+    *ledger.first.lock().unwrap() = Some(Box::new(overtake));
+    ledger.run(&path, &["limit", "one", "--rate", "5"]).await.unwrap();
+    let limited = |terms: Value| json!({"change": "limited", "name": "one", "terms": terms});
+    let scopes = json!(["patient:read"]);
+    let expected = json!([
+        limited(json!({"rate": 5, "scopes": scopes})),
+        limited(json!({"quotaDay": 7, "rate": 5, "scopes": scopes})),
+    ]);
+    assert_eq!(Value::from(ledger.said()), expected);
+    let list = ledger.run(&path, &["list"]).await.unwrap().output;
+    assert_eq!(list, "one  active     keys=1  scopes=patient:read  rate=5  quota-day=7");
+}
+
+#[tokio::test]
+async fn an_unrecorded_change_shows_until_the_ledger_has_been_told_of_it() {
+    let ledger = Ledger::start().await;
+    let path = ledger.folder.path().join("subscriptions.toml");
+    let unrecorded = async |command: &[&str]| {
+        let command = [command, &["--unrecorded"]].concat();
+        run(&path, ledger.folder.path(), &command).await.unwrap().note
+    };
+    let list = async || ledger.run(&path, &["list"]).await.unwrap().output;
+    let note = unrecorded(&["add", "one", "--scope", "patient:read"]).await;
+    assert!(note.starts_with("added one\nWARNING: THE LEDGER HAS NO RECORD"), "{note}");
+    assert_eq!(list().await, "one  active     keys=1  scopes=patient:read  UNRECORDED");
+    let terms = json!({"scopes": ["patient:read"]});
+
+    // Whatever is done next tells the ledger, and how things stand with it.
+    ledger.run(&path, &["suspend", "one"]).await.unwrap();
+    assert_eq!(list().await, "one  suspended  keys=1  scopes=patient:read");
+    // What changes nothing leaves no mark.
+    let note = unrecorded(&["suspend", "one"]).await;
+    assert_eq!(note, "nothing to do: one is so already");
+    assert_eq!(list().await, "one  suspended  keys=1  scopes=patient:read");
+
+    unrecorded(&["rotate", "one", "--key", "primary"]).await;
+    unrecorded(&["suspend", "one"]).await;
+    assert!(list().await.ends_with("UNRECORDED"));
+    // Also one that changes nothing itself.
+    ledger.run(&path, &["suspend", "one"]).await.unwrap();
+    assert_eq!(list().await, "one  suspended  keys=1  scopes=patient:read");
+    unrecorded(&["resume", "one"]).await;
+    ledger.run(&path, &["remove", "one"]).await.unwrap();
+    let told = json!([
+        {"afterUnrecorded": true, "change": "suspended", "name": "one", "terms": terms},
+        {"afterUnrecorded": true, "change": "suspended", "name": "one", "terms": terms},
+        {"afterUnrecorded": true, "change": "removed", "name": "one"},
+    ]);
+    assert_eq!(Value::from(ledger.said()), told);
+}
+
+#[tokio::test]
+async fn a_gateway_says_that_subscriptions_were_changed_without_a_record() {
+    let (door, ledger) = (Door::open().await, Ledger::start().await);
+    let path = door.subscriptions_path();
+    let command = ["add", "unheard-of", "--unrecorded"];
+    let key = run(&path, ledger.folder.path(), &command).await.unwrap().output;
+    door.until(&key, 200).await;
+    let logs = crate::harness::logs();
+    assert!(logs.contains("subscriptions were changed without a record in the ledger"), "{logs}");
 }
 
 #[tokio::test]
@@ -186,9 +314,15 @@ async fn without_a_record_nothing_changes_unless_that_is_asked_for() {
     let path = ledger.folder.path().join("subscriptions.toml");
     let arguments = ["gateway", "subscriptions", "suspend", "a", "--subscriptions", "s.toml"];
     assert!(Cli::try_parse_from(arguments).is_err());
+    // Where there is a ledger, it is to be used.
+    for named in [["--audit-url", "http://127.0.0.1:1"], ["--caller-key", "env:KEY"], ["--as", "j"]]
+    {
+        let both = [&arguments[..], &["--unrecorded"], &named].concat();
+        let error = Cli::try_parse_from(both).unwrap_err().to_string();
+        assert!(error.contains("'--unrecorded' cannot be used with"), "{error}");
+    }
     let bootstrap = ["add", "one", "--unrecorded"];
-    let done = run(&path, ledger.folder.path(), &bootstrap).await.unwrap();
-    assert_eq!(done.note, "added one\nwarning: the ledger has no record of it");
+    run(&path, ledger.folder.path(), &bootstrap).await.unwrap();
     let before = std::fs::read_to_string(&path).unwrap();
 
     ledger.away.store(true, Ordering::SeqCst);
@@ -204,7 +338,7 @@ async fn a_change_that_was_recorded_and_not_made_is_completed_by_running_it_agai
     let folder = ledger.folder.path().join("not-yet");
     let path = folder.join("subscriptions.toml");
     let error = ledger.run(&path, &["add", "one"]).await.unwrap_err();
-    assert!(matches!(error, CommandError::NotMade { seq: Some(0), .. }), "{error}");
+    assert!(matches!(error, CommandError::NotMade { seq: 0, .. }), "{error}");
     std::fs::create_dir(&folder).unwrap();
     ledger.run(&path, &["add", "one"]).await.unwrap();
     let expected = json!([["added", "one", 1, "operator"], ["added", "one", 2, "operator"]]);
