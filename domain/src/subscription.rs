@@ -71,6 +71,9 @@ pub struct SubscriptionTerms {
     pub rate: Option<NonZeroU32>,
     /// What it may do.
     pub scopes: BTreeSet<Scope>,
+    /// Whether it is refused until it is resumed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
 }
 
 impl SubscriptionChange {

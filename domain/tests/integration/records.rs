@@ -82,6 +82,7 @@ fn terms() -> SubscriptionTerms {
         quota_month: NonZeroU64::new(MAX_SAFE_INTEGER),
         rate: NonZeroU32::new(10),
         scopes: [Scope::PatientWrite, Scope::PatientRead].into(),
+        suspended: true,
     }
 }
 
@@ -162,7 +163,7 @@ fn what_a_change_of_a_subscription_says_has_this_form_for_ever() {
     }
     check(
         limitation(),
-        r#"{"afterUnrecorded":true,"change":"limited","claimedBy":"j.doe","name":"clinic","terms":{"burst":20,"expires":"2027-01-15T08:00:00.000Z","networks":["10.1.0.0/16","2001:db8::/32"],"quotaDay":1000,"quotaMonth":9007199254740991,"rate":10,"scopes":["patient:read","patient:write"]}}"#,
+        r#"{"afterUnrecorded":true,"change":"limited","claimedBy":"j.doe","name":"clinic","terms":{"burst":20,"expires":"2027-01-15T08:00:00.000Z","networks":["10.1.0.0/16","2001:db8::/32"],"quotaDay":1000,"quotaMonth":9007199254740991,"rate":10,"scopes":["patient:read","patient:write"],"suspended":true}}"#,
     );
     check(rotation(), r#"{"change":"rotated","key":"secondary","name":"clinic"}"#);
     let bare = SubscriptionTerms {
@@ -173,6 +174,7 @@ fn what_a_change_of_a_subscription_says_has_this_form_for_ever() {
         quota_month: None,
         rate: None,
         scopes: [].into(),
+        suspended: false,
     };
     check(
         SubscriptionChange { terms: Some(bare), ..act(SubscriptionAct::Added) },
@@ -186,6 +188,7 @@ fn a_change_of_a_subscription_has_one_form_and_holds_nothing_else() {
     assert!(Record::parse(&line).is_ok());
     for (from, to) in [
         ("\"afterUnrecorded\":true,", "\"afterUnrecorded\":false,"),
+        ("\"suspended\":true", "\"suspended\":false"),
         ("j.doe", "Jane Doe"),
         ("\"name\":\"clinic\"", "\"key\":\"6f96\",\"name\":\"clinic\""),
         ("10.1.0.0/16", "10.1.0.0/016"),

@@ -84,6 +84,7 @@ impl Entry {
             quota_month: self.quota_month,
             rate: self.rate,
             scopes: self.scopes.iter().copied().collect(),
+            suspended: self.suspended,
         }
     }
 

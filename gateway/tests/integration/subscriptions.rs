@@ -252,7 +252,7 @@ async fn an_unrecorded_change_shows_until_the_ledger_has_been_told_of_it() {
     let note = unrecorded(&["add", "one", "--scope", "patient:read"]).await;
     assert!(note.starts_with("added one\nWARNING: THE LEDGER HAS NO RECORD"), "{note}");
     assert_eq!(list().await, "one  active     keys=1  scopes=patient:read  UNRECORDED");
-    let terms = json!({"scopes": ["patient:read"]});
+    let terms = json!({"scopes": ["patient:read"], "suspended": true});
 
     // Whatever is done next tells the ledger, and how things stand with it.
     ledger.run(&path, &["suspend", "one"]).await.unwrap();

@@ -174,6 +174,7 @@ fn limitation(seq: u64) -> SubscriptionChange {
         quota_month: None,
         rate: NonZeroU32::new(10),
         scopes: [Scope::PatientRead].into(),
+        suspended: true,
     };
     SubscriptionChange { claimed_by: "j.doe".parse().ok(), terms: Some(terms), ..old }
 }
