@@ -1,17 +1,19 @@
 //! Checks of a proposal that need no ledger, made before it queues.
 
 use domain::{
+    actor::ActorKind,
     chain::Link,
     hash::Hash,
     ids::{MAX_SAFE_INTEGER, Name},
-    record::MAX_LINE_BYTES,
+    record::{Kind, MAX_LINE_BYTES},
     time::Timestamp,
     wire::Proposal,
 };
 
 use crate::{queue::Admitted, roles::Role};
 
-/// Turns a proposal into a record without a place, or says which rule it breaks.
+/// Turns a proposal into a record without a place, or says which rule it breaks. For a client the
+/// caller speaks; an administrative act is the caller's own, whose key is all that shows who acts.
 pub fn admit(
     proposal: Proposal,
     role: Role,
@@ -20,6 +22,11 @@ pub fn admit(
 ) -> Result<Admitted, String> {
     if !role.may_append(proposal.record_type) {
         return Err(format!("{source} may not append {}", proposal.record_type));
+    }
+    let actor = &proposal.actor;
+    let own = actor.id == *source && actor.kind == ActorKind::Service;
+    if proposal.record_type.kind() == Kind::Admin && !own {
+        return Err(format!("the actor of {} is the service {source}", proposal.record_type));
     }
     place_nowhere(proposal, origin, source)
 }

@@ -28,5 +28,6 @@ pub mod hash;
 pub mod merkle;
 pub mod record;
 pub mod sealed;
+pub mod subscription;
 
 pub mod wire;

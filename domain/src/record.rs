@@ -14,6 +14,7 @@ use crate::{
         IdError, MAX_SAFE_INTEGER, Mac, Name, ObjectRef, PatientId, Stream, TraceId, text_serde,
     },
     sealed::{NotAJwe, parse_compact},
+    subscription::SubscriptionChange,
     time::Timestamp,
 };
 
@@ -126,34 +127,6 @@ impl KeyRotation {
         format!("vitalog key rotation v1\n{ledger}\n{version}\n{previous}\n{next}\n")
     }
 }
-
-/// What is done to a subscription of the gateway. Recorded before it is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SubscriptionChange {
-    /// What is done.
-    pub change: SubscriptionAct,
-    /// To which subscription.
-    pub name: Name,
-}
-
-closed_list!(
-    /// What an operator can do to a subscription.
-    SubscriptionAct, UnknownSubscriptionAct, "must be one of [added, rotated, suspended, resumed, removed, limited]" {
-        /// It is new.
-        Added = "added",
-        /// One of its keys is replaced.
-        Rotated = "rotated",
-        /// It is refused from here on.
-        Suspended = "suspended",
-        /// It is admitted again.
-        Resumed = "resumed",
-        /// It is gone, and so are its keys.
-        Removed = "removed",
-        /// Its scopes, rate, quotas, networks or expiry are changed.
-        Limited = "limited",
-    }
-);
 
 /// Bytes shown as lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -534,6 +507,7 @@ impl Record {
         let change = record_type == RecordType::SubscriptionChanged;
         let subscription = if change { Presence::Required } else { Presence::Refused };
         subscription.check("subscription", self.subscription.is_some())?;
+        self.subscription.as_ref().map_or(Ok(()), SubscriptionChange::check)?;
         if rotation != (self.stream == Some(Stream::LedgerKeys)) {
             return Err(RuleError::Stream);
         }

@@ -9,9 +9,8 @@ use crate::{
     chain::Link,
     hash::Hash,
     ids::{Name, ObjectRef, PatientId, Stream, TraceId},
-    record::{
-        CommandRef, External, FormatVersion, KeyRotation, Record, RecordType, SubscriptionChange,
-    },
+    record::{CommandRef, External, FormatVersion, KeyRotation, Record, RecordType},
+    subscription::SubscriptionChange,
     time::Timestamp,
 };
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Identity;
 use crate::metrics::{Metrics, RefusalRecord};
 use crate::occasional::Occasional;
-use crate::routes::Route;
+use crate::routes::{Route, Target};
 use crate::upstream::Upstream;
 
 /// Refusals that wait for the ledger at most, some hundred bytes each.
@@ -131,7 +131,7 @@ fn proposal(actor: Actor, route: &Route, parts: &Parts, peer: IpAddr) -> Proposa
         ..Proposal::new(
             RecordType::AccessRefused,
             actor,
-            purpose(&parts.headers).unwrap_or(Purpose::Treatment),
+            purpose(&parts.headers).unwrap_or_else(|| usual_purpose(route)),
             Outcome::Denied,
         )
     }
@@ -142,6 +142,14 @@ fn purpose(headers: &HeaderMap) -> Option<Purpose> {
     let mut values = headers.get_all(PURPOSE).iter();
     let value = values.next()?.to_str().ok()?.parse().ok()?;
     values.next().is_none().then_some(value)
+}
+
+/// What the service behind a route records where a request gives no purpose.
+const fn usual_purpose(route: &Route) -> Purpose {
+    match route.target {
+        Target::Audit(_) => Purpose::Compliance,
+        _ => Purpose::Treatment,
+    }
 }
 
 impl Recorder {

@@ -103,6 +103,20 @@ impl Refusal {
         )
     }
 
+    /// Whether somebody known was kept from what they may not do, which is for the ledger. A rate
+    /// or quota that is used up says nothing about what they may do.
+    pub(crate) const fn is_denial(self) -> bool {
+        matches!(
+            self,
+            Self::Suspended
+                | Self::Expired
+                | Self::Network
+                | Self::NoScope(_)
+                | Self::NoScopes
+                | Self::TokenScope(_)
+        )
+    }
+
     /// The reason as metrics name it.
     pub(crate) const fn reason(self) -> &'static str {
         match self {

@@ -185,7 +185,7 @@ impl Gateway {
     /// What anybody known may not do is recorded; who is not known only shows in the metrics.
     fn denied(&self, route: &Route, peer: IpAddr, parts: &Parts, denied: &Denied) -> Refusal {
         if let Some(identity) = &denied.identity
-            && Problem::from(denied.refusal).status() == StatusCode::FORBIDDEN
+            && denied.refusal.is_denial()
         {
             self.denials.note(route, parts, peer, identity);
         }

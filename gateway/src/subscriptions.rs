@@ -12,19 +12,18 @@ mod keys;
 mod location;
 mod meter;
 mod mongo;
-mod scope;
 mod store;
 mod table;
 mod usage;
 
-pub use change::{Setting, Slot};
+pub use change::Setting;
 pub use command::CommandError;
+pub use domain::subscription::{Scope, UnknownScope};
 pub use entry::Entry;
 pub use error::SubscriptionsError;
 pub use file::write_file;
 pub use keys::{MIN_PEPPER_BYTES, check_pepper, hash_key, new_key};
 pub use location::SubscriptionsLocation;
-pub use scope::{Scope, UnknownScope};
 
 pub(crate) use change::{Change, Limits};
 pub(crate) use command::{Journal, Made, current, make};

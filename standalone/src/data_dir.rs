@@ -197,7 +197,8 @@ impl DataDir {
             let key = SecretRef::File(path).load()?;
             let name = name.parse().expect("a short word is a name");
             let keys = vec![subscriptions::hash_key(&pepper, key.text()?)];
-            entries.push(Entry::new(name, scopes.to_vec(), keys));
+            // There is no ledger yet.
+            entries.push(Entry { unrecorded: true, ..Entry::new(name, scopes.to_vec(), keys) });
         }
         Ok(subscriptions::write_file(&file, &entries)?)
     }

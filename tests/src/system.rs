@@ -288,7 +288,8 @@ impl System {
         Ok(Api::new(url))
     }
 
-    /// Runs `gateway subscriptions`, recording what it does; what it prints.
+    /// Runs `gateway subscriptions`, recording what it does unless `command` says otherwise; what it
+    /// prints.
     pub async fn subscriptions(
         &self,
         subscriptions: Option<&str>,
@@ -299,7 +300,7 @@ impl System {
         arguments.extend(strings(command));
         arguments.extend(strings(&["--subscriptions", subscriptions.unwrap_or(&file)]));
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
-        if command[0] != "list" {
+        if command[0] != "list" && !command.contains(&"--unrecorded") {
             arguments.extend(strings(&["--audit-url", &self.addresses.audit_service]));
             arguments.push(format!("--caller-key={}", self.secret("service-operator")));
         }

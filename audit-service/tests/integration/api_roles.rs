@@ -2,9 +2,10 @@
 
 use audit_service::store::memory::MemoryLedger;
 use domain::{
-    actor::ErasureReason,
+    actor::{Actor, ActorKind, ErasureReason},
     ids::{ObjectRef, TestId},
-    record::{RecordType, SubscriptionAct, SubscriptionChange},
+    record::RecordType,
+    subscription::{SubscriptionAct, SubscriptionChange},
     wire::Proposal,
 };
 use serde_json::{Value, json};
@@ -133,14 +134,14 @@ fn proposal(record_type: RecordType) -> Proposal {
         T::PatientsSearched | T::LedgerRead => proposal.stream = None,
         T::KeyRotated => {
             let rotation = crate::key_rotation::rotate(FIRST_KEY, NEXT_KEY, 1);
-            proposal = Proposal { actor: proposal.actor, ..rotation };
+            proposal = rotation;
         }
         T::SubscriptionChanged => {
             proposal.stream = Some("gateway/subscriptions".parse().unwrap());
             proposal.version = Some(1);
+            proposal.actor = operator();
             let name = "clinic".parse().unwrap();
-            let change = SubscriptionAct::Suspended;
-            proposal.subscription = Some(SubscriptionChange { change, name });
+            proposal.subscription = Some(SubscriptionChange::new(SubscriptionAct::Suspended, name));
         }
         _ => {}
     }
@@ -148,6 +149,34 @@ fn proposal(record_type: RecordType) -> Proposal {
         proposal.object = Some(test);
     }
     proposal
+}
+
+fn operator() -> Actor {
+    Actor { id: "operator".parse().unwrap(), kind: ActorKind::Service, roles: Vec::new() }
+}
+
+#[tokio::test]
+async fn an_operators_record_names_nobody_else_as_who_acts() {
+    let server = Server::start_with(&[FIRST_KEY, NEXT_KEY], &MemoryLedger::new()).await;
+    for record_type in [RecordType::KeyRotated, RecordType::SubscriptionChanged] {
+        for (id, kind) in [
+            ("j.doe", ActorKind::User),
+            ("operator", ActorKind::User),
+            ("operator", ActorKind::Subscription),
+            ("gateway", ActorKind::Service),
+        ] {
+            let actor = Actor { id: id.parse().unwrap(), kind, roles: Vec::new() };
+            let proposal = Proposal { actor, ..proposal(record_type) };
+            let one = json!(proposal).to_string();
+            server.post("operator", "/records", one).await.is_problem(400);
+            let many = json!({ "items": [proposal] }).to_string();
+            let answer = server.post("operator", "/records/batch", many).await.json();
+            assert_eq!(answer["results"][0]["status"], "refused", "{answer}");
+        }
+        let good = json!(proposal(record_type)).to_string();
+        assert_eq!(server.post("operator", "/records", good).await.status, 201, "{record_type}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -1,15 +1,17 @@
 //! The record: one canonical line, and a chain that shows every change.
 
+use std::num::{NonZeroU32, NonZeroU64};
+
 use domain::{
     actor::{Actor, ActorKind, Outcome, Purpose},
     chain::{ChainError, Link},
     hash::Hash,
-    ids::{KeyId, Mac, Name, PatientId, Stream},
-    record::{
-        CommandRef, KeyName, ParseError, Record, RecordType, RuleError, SubscriptionAct,
-        SubscriptionChange,
-    },
+    ids::{KeyId, MAX_SAFE_INTEGER, Mac, Name, PatientId, Stream},
+    record::{CommandRef, KeyName, ParseError, Record, RecordType, RuleError},
     sealed::{JweHeader, write_compact},
+    subscription::{
+        KeySlot, MAX_NETWORKS, Scope, SubscriptionAct, SubscriptionChange, SubscriptionTerms,
+    },
     time::Timestamp,
     wire::Proposal,
 };
@@ -54,14 +56,47 @@ fn read(number: u128) -> Proposal {
     Proposal { stream: Some(stream), version: Some(1), ..proposal(RecordType::PatientRead) }
 }
 
-fn suspension() -> Proposal {
-    let (change, name) = (SubscriptionAct::Suspended, "clinic".parse().unwrap());
+fn change(change: SubscriptionChange) -> Proposal {
     Proposal {
         stream: Some(Stream::GatewaySubscriptions),
         version: Some(1),
-        subscription: Some(SubscriptionChange { change, name }),
+        subscription: Some(change),
         ..proposal(RecordType::SubscriptionChanged)
     }
+}
+
+fn act(act: SubscriptionAct) -> SubscriptionChange {
+    SubscriptionChange::new(act, "clinic".parse().unwrap())
+}
+
+fn suspension() -> Proposal {
+    change(act(SubscriptionAct::Suspended))
+}
+
+fn terms() -> SubscriptionTerms {
+    SubscriptionTerms {
+        burst: NonZeroU32::new(20),
+        expires: Some(Timestamp::from_millis(1_800_000_000_000)),
+        networks: vec!["10.1.0.0/16".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        quota_day: NonZeroU64::new(1_000),
+        quota_month: NonZeroU64::new(MAX_SAFE_INTEGER),
+        rate: NonZeroU32::new(10),
+        scopes: [Scope::PatientWrite, Scope::PatientRead].into(),
+        suspended: true,
+    }
+}
+
+fn limitation() -> SubscriptionChange {
+    SubscriptionChange {
+        after_unrecorded: true,
+        claimed_by: "j.doe".parse().ok(),
+        terms: Some(terms()),
+        ..act(SubscriptionAct::Limited)
+    }
+}
+
+fn rotation() -> SubscriptionChange {
+    SubscriptionChange { key: Some(KeySlot::Secondary), ..act(SubscriptionAct::Rotated) }
 }
 
 /// Lines of a chain of these proposals.
@@ -88,7 +123,9 @@ fn verify(lines: &[String]) -> Result<Link, ChainError> {
 
 #[test]
 fn the_line_is_what_rfc_8785_makes_of_it() {
-    let proposals = [registration(1), read(1), proposal(RecordType::LedgerRead), suspension()];
+    let mut proposals =
+        vec![registration(1), read(1), proposal(RecordType::LedgerRead), suspension()];
+    proposals.extend([limitation(), rotation()].map(change));
     for line in chain(proposals) {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(serde_jcs::to_string(&value).unwrap(), line);
@@ -114,6 +151,90 @@ fn a_changed_subscription_has_this_line_for_ever() {
     for (from, to) in [("suspended", "deleted"), ("\"name\":\"clinic\"", "\"name\":\"Jane Doe\"")] {
         assert!(Record::parse(&line.replacen(from, to, 1)).is_err(), "{to}");
     }
+}
+
+#[test]
+fn what_a_change_of_a_subscription_says_has_this_form_for_ever() {
+    #[track_caller]
+    fn check(subscription: SubscriptionChange, expected: &str) {
+        let line = chain([change(subscription.clone())]).remove(0);
+        assert!(line.contains(&format!(r#""subscription":{expected},"type""#)), "{line}");
+        assert_eq!(Record::parse(&line).unwrap().subscription, Some(subscription));
+    }
+    check(
+        limitation(),
+        r#"{"afterUnrecorded":true,"change":"limited","claimedBy":"j.doe","name":"clinic","terms":{"burst":20,"expires":"2027-01-15T08:00:00.000Z","networks":["10.1.0.0/16","2001:db8::/32"],"quotaDay":1000,"quotaMonth":9007199254740991,"rate":10,"scopes":["patient:read","patient:write"],"suspended":true}}"#,
+    );
+    check(rotation(), r#"{"change":"rotated","key":"secondary","name":"clinic"}"#);
+    let bare = SubscriptionTerms {
+        burst: None,
+        expires: None,
+        networks: Vec::new(),
+        quota_day: None,
+        quota_month: None,
+        rate: None,
+        scopes: [].into(),
+        suspended: false,
+    };
+    check(
+        SubscriptionChange { terms: Some(bare), ..act(SubscriptionAct::Added) },
+        r#"{"change":"added","name":"clinic","terms":{"scopes":[]}}"#,
+    );
+}
+
+#[test]
+fn a_change_of_a_subscription_has_one_form_and_holds_nothing_else() {
+    let line = chain([change(limitation())]).remove(0);
+    assert!(Record::parse(&line).is_ok());
+    for (from, to) in [
+        ("\"afterUnrecorded\":true,", "\"afterUnrecorded\":false,"),
+        ("\"suspended\":true", "\"suspended\":false"),
+        ("j.doe", "Jane Doe"),
+        ("\"name\":\"clinic\"", "\"key\":\"6f96\",\"name\":\"clinic\""),
+        ("10.1.0.0/16", "10.1.0.0/016"),
+        ("10.1.0.0/16", "10.1.0.0"),
+        ("2001:db8::/32", "2001:0db8::/32"),
+        ("\"quotaDay\":1000", "\"quotaDay\":0"),
+        ("\"quotaDay\":1000", "\"quotaDay\":1e3"),
+        ("\"quotaDay\":1000", "\"quotaDay\":null"),
+        ("9007199254740991", "9007199254740992"),
+        ("\"rate\":10", "\"rate\":4294967296"),
+        ("08:00:00.000Z", "08:00:00Z"),
+        ("[\"patient:read\",\"patient:write\"]", "[\"patient:write\",\"patient:read\"]"),
+        ("[\"patient:read\",\"patient:write\"]", "[\"patient:read\",\"patient:read\"]"),
+        ("[\"patient:read\",\"patient:write\"]", "[\"patient:all\"]"),
+        ("\"scopes\":", "\"digest\":\"00\",\"scopes\":"),
+    ] {
+        assert!(line.contains(from), "{from}");
+        assert!(Record::parse(&line.replacen(from, to, 1)).is_err(), "{to}");
+    }
+}
+
+#[test]
+fn what_a_subscription_may_do_and_which_key_belong_to_some_acts() {
+    for act_done in SubscriptionAct::ALL {
+        let terms = SubscriptionChange { terms: Some(terms()), ..act(*act_done) };
+        let key = SubscriptionChange { key: Some(KeySlot::Primary), ..act(*act_done) };
+        let taken = [terms, key].map(|it| {
+            let source = "operator".parse().unwrap();
+            change(it).into_record(ledger(), source, &Link::genesis(), Timestamp::EPOCH).check()
+        });
+        let (has_terms, has_key) =
+            (*act_done != SubscriptionAct::Removed, *act_done == SubscriptionAct::Rotated);
+        assert_eq!(taken.map(|taken| taken.is_ok()), [has_terms, has_key], "{act_done}");
+    }
+    let many = SubscriptionTerms {
+        networks: vec!["10.0.0.0/8".parse().unwrap(); MAX_NETWORKS + 1],
+        ..terms()
+    };
+    let many = SubscriptionChange { terms: Some(many), ..act(SubscriptionAct::Limited) };
+    let record = change(many).into_record(
+        ledger(),
+        "operator".parse().unwrap(),
+        &Link::genesis(),
+        Timestamp::EPOCH,
+    );
+    assert_eq!(record.check(), Err(RuleError::Range("subscription.terms.networks")));
 }
 
 #[test]

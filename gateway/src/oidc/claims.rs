@@ -203,8 +203,8 @@ mod tests {
         all["sub"] = json!("u");
         let identity = reader(|_| {}).identity(&claims(&all)).unwrap();
         for scope in Scope::ALL {
-            let has = identity.check(Access::Scope(scope)).is_ok();
-            assert_eq!(has, expected.contains(&scope), "{scope} {all}");
+            let has = identity.check(Access::Scope(*scope)).is_ok();
+            assert_eq!(has, expected.contains(scope), "{scope} {all}");
         }
     }
 

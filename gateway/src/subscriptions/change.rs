@@ -4,9 +4,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use clap::ValueEnum;
 use domain::ids::Name;
-use domain::record::{SubscriptionAct, SubscriptionChange};
+use domain::subscription::{KeySlot, SubscriptionAct, SubscriptionChange};
 use ipnet::IpNet;
 
 use super::{Entry, Scope, SubscriptionsError, entry};
@@ -21,7 +20,7 @@ pub(crate) enum Change {
         /// Whose.
         name: Name,
         /// Which.
-        slot: Slot,
+        slot: KeySlot,
         /// What is stored for the new key.
         digest: String,
     },
@@ -33,15 +32,6 @@ pub(crate) enum Change {
     Remove(Name),
     /// Other scopes or limits.
     Limit(Name, Box<Limits>),
-}
-
-/// One of the two keys of a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Slot {
-    /// The first.
-    Primary,
-    /// The second, which a subscription need not have.
-    Secondary,
 }
 
 /// What is to be set; what is absent stays as it is.
@@ -101,22 +91,58 @@ impl Limits {
 }
 
 impl Change {
-    /// What the ledger says about it.
-    pub(crate) fn record(&self) -> SubscriptionChange {
-        use SubscriptionAct::{Added, Limited, Removed, Resumed, Rotated, Suspended};
-        let (change, name) = match self {
-            Self::Add(entry) => (Added, &entry.name),
-            Self::Rotate { name, .. } => (Rotated, name),
-            Self::Suspend(name) => (Suspended, name),
-            Self::Resume(name) => (Resumed, name),
-            Self::Remove(name) => (Removed, name),
-            Self::Limit(name, _) => (Limited, name),
-        };
-        SubscriptionChange { change, name: name.clone() }
+    /// Which act it is.
+    pub(crate) fn act(&self) -> SubscriptionAct {
+        match self {
+            Self::Add(_) => SubscriptionAct::Added,
+            Self::Rotate { .. } => SubscriptionAct::Rotated,
+            Self::Suspend(_) => SubscriptionAct::Suspended,
+            Self::Resume(_) => SubscriptionAct::Resumed,
+            Self::Remove(_) => SubscriptionAct::Removed,
+            Self::Limit(..) => SubscriptionAct::Limited,
+        }
     }
 
-    /// The subscriptions after it; the same where there is nothing to do.
-    pub(crate) fn apply(&self, before: &[Entry]) -> Result<Vec<Entry>, SubscriptionsError> {
+    /// Whose subscription it changes.
+    pub(crate) fn name(&self) -> &Name {
+        match self {
+            Self::Add(entry) => &entry.name,
+            Self::Rotate { name, .. }
+            | Self::Suspend(name)
+            | Self::Resume(name)
+            | Self::Remove(name)
+            | Self::Limit(name, _) => name,
+        }
+    }
+
+    /// What the ledger says about it, between these states. All terms as they are afterwards, so
+    /// that one record tells them; where an earlier change was not recorded, any act tells them.
+    pub(crate) fn record(&self, before: &[Entry], after: &[Entry]) -> SubscriptionChange {
+        let find = |entries: &[Entry]| entries.iter().position(|it| it.name == *self.name());
+        let after_unrecorded = find(before).is_some_and(|place| before[place].unrecorded);
+        let terms = match self {
+            Self::Add(_) | Self::Limit(..) => true,
+            _ => after_unrecorded,
+        };
+        let key = match self {
+            Self::Rotate { slot, .. } => Some(*slot),
+            _ => None,
+        };
+        SubscriptionChange {
+            after_unrecorded,
+            key,
+            terms: find(after).filter(|_| terms).map(|place| after[place].terms()),
+            ..SubscriptionChange::new(self.act(), self.name().clone())
+        }
+    }
+
+    /// The subscriptions after it; the same where there is nothing to do. What was changed without
+    /// a record says so until a recorded change has told the ledger.
+    pub(crate) fn apply(
+        &self,
+        before: &[Entry],
+        recorded: bool,
+    ) -> Result<Vec<Entry>, SubscriptionsError> {
         let mut entries = before.to_vec();
         match self {
             Self::Add(entry) => entries.push((**entry).clone()),
@@ -136,6 +162,10 @@ impl Change {
             Self::Limit(name, limits) => limits.apply(find(&mut entries, name)?),
         }
         entry::check(&entries)?;
+        let changed = entries != before;
+        if let Ok(entry) = find(&mut entries, self.name()) {
+            entry.unrecorded = !recorded && (changed || entry.unrecorded);
+        }
         Ok(entries)
     }
 }

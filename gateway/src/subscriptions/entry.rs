@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU32, NonZeroU64};
 
 use chrono::{DateTime, Utc};
-use domain::ids::Name;
+use domain::ids::{MAX_SAFE_INTEGER, Name};
+use domain::subscription::{MAX_NETWORKS, SubscriptionTerms};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -15,9 +16,6 @@ use crate::config::MAX_RATE;
 /// Keys of one subscription: the primary and the secondary, so that one can be rotated while the
 /// other is in use.
 const MAX_KEYS: usize = 2;
-
-/// Networks of one subscription at most: each is looked at with every request.
-const MAX_NETWORKS: usize = 64;
 
 /// One subscription as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +30,10 @@ pub struct Entry {
     /// Whether it is refused until it is resumed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// Whether the ledger has no record of its latest changes. Changes of the file by hand do not
+    /// show here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrecorded: bool,
     /// From when on it is refused (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<DateTime<Utc>>,
@@ -60,12 +62,27 @@ impl Entry {
             scopes,
             keys,
             suspended: false,
+            unrecorded: false,
             expires: None,
             networks: Vec::new(),
             rate: None,
             burst: None,
             quota_day: None,
             quota_month: None,
+        }
+    }
+
+    /// What holds for it, as the ledger says it.
+    pub(super) fn terms(&self) -> SubscriptionTerms {
+        SubscriptionTerms {
+            burst: self.burst,
+            expires: self.expires.map(Into::into),
+            networks: self.networks.clone(),
+            quota_day: self.quota_day,
+            quota_month: self.quota_month,
+            rate: self.rate,
+            scopes: self.scopes.iter().copied().collect(),
+            suspended: self.suspended,
         }
     }
 
@@ -93,6 +110,10 @@ impl Entry {
         }
         if [self.rate, self.burst].into_iter().flatten().any(|limit| limit.get() > MAX_RATE) {
             return Err(SubscriptionsError::RateTooHigh { name: name(), max: MAX_RATE });
+        }
+        let quotas = [self.quota_day, self.quota_month];
+        if quotas.into_iter().flatten().any(|quota| quota.get() > MAX_SAFE_INTEGER) {
+            return Err(SubscriptionsError::QuotaTooHigh { name: name(), max: MAX_SAFE_INTEGER });
         }
         if self.networks.len() > MAX_NETWORKS {
             return Err(SubscriptionsError::TooManyNetworks { name: name(), max: MAX_NETWORKS });

@@ -117,6 +117,14 @@ pub enum SubscriptionsError {
         /// The most.
         max: u32,
     },
+    /// A quota is beyond what the ledger can say and MongoDB can count.
+    #[error("quotas of subscription {name} may be at most {max}")]
+    QuotaTooHigh {
+        /// The subscription.
+        name: Name,
+        /// The most.
+        max: u64,
+    },
     /// A subscription has more networks than are looked at.
     #[error("subscription {name} may have at most {max} networks")]
     TooManyNetworks {

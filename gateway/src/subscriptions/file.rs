@@ -17,7 +17,7 @@ use runtime::secrets::write_secret_file;
 use sha2::{Digest as _, Sha256};
 
 use self::text::{edit, parse, render};
-use super::store::{Replaced, Revision, Snapshot, SubscriptionStore};
+use super::store::{Added, Replaced, Revision, Snapshot, SubscriptionStore};
 use super::usage::Counted;
 use super::{Entry, SubscriptionsError, entry};
 
@@ -124,9 +124,9 @@ impl SubscriptionStore for FileStore {
         self.blocking(move |store| replace_entries(&store.path, &before, &entries)).await
     }
 
-    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
-        let added = added.to_vec();
-        self.blocking(move |store| {
+    async fn add_usage(&self, added: &[(Counted, u64)]) -> Added {
+        let (count, added) = (added.len(), added.to_vec());
+        let written = self.blocking(move |store| {
             store.with_counts(|counts| {
                 let mut new = counts.clone();
                 forget_past_periods(&mut new, &added);
@@ -134,14 +134,18 @@ impl SubscriptionStore for FileStore {
                 for (counted, requests) in &added {
                     let total = new.entry(counted.to_string()).or_default();
                     *total = total.saturating_add(*requests);
-                    totals.push(*total);
+                    totals.push(Some(*total));
                 }
                 store.write_counts(&new)?;
                 *counts = new;
                 Ok(totals)
             })
-        })
-        .await
+        });
+        match written.await {
+            Ok(totals) => Added { totals, failed: None },
+            // They are one file.
+            Err(error) => Added { totals: vec![None; count], failed: Some(error) },
+        }
     }
 
     async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {

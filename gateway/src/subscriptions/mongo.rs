@@ -17,8 +17,9 @@ use mongodb::options::{
 use mongodb::{Client, Collection, IndexModel};
 use runtime::store_location::StoreLocation;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 
-use super::store::{Replaced, Revision, Snapshot, SubscriptionStore};
+use super::store::{Added, Replaced, Revision, Snapshot, SubscriptionStore};
 use super::usage::Counted;
 use super::{Entry, SubscriptionsError, entry};
 
@@ -101,7 +102,7 @@ impl MongoStore {
         }
     }
 
-    async fn add(&self, counted: &Counted, requests: u64) -> Result<u64, Error> {
+    async fn add(&self, counted: &Counted, requests: u64) -> Result<u64, SubscriptionsError> {
         let requests = i64::try_from(requests).unwrap_or(i64::MAX);
         let expires =
             DateTime::from_millis((counted.period.end() + KEEP_COUNTS).timestamp_millis());
@@ -111,7 +112,8 @@ impl MongoStore {
             .find_one_and_update(doc! { "_id": counted.to_string() }, update)
             .upsert(true)
             .return_document(ReturnDocument::After)
-            .await?;
+            .await
+            .map_err(SubscriptionsError::Store)?;
         Ok(document.as_ref().map_or(0, count))
     }
 }
@@ -130,8 +132,19 @@ impl SubscriptionStore for MongoStore {
         within(self.replace_if(before, entries)).await
     }
 
-    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
-        within(self.add_all(added)).await
+    async fn add_usage(&self, added: &[(Counted, u64)]) -> Added {
+        // One for all, and a result for each: what was added before it is not added again.
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let adding = added.iter().cloned().map(|(counted, requests)| async move {
+            let adding = timeout_at(deadline, self.add(&counted, requests));
+            adding.await.unwrap_or(Err(SubscriptionsError::TimedOut))
+        });
+        let mut adding = stream::iter(adding).buffered(COUNTS_AT_ONCE);
+        let mut done = Added { totals: Vec::with_capacity(added.len()), failed: None };
+        while let Some(total) = adding.next().await {
+            done.totals.push(total.map_err(|error| done.failed = Some(error)).ok());
+        }
+        done
     }
 
     async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {
@@ -186,15 +199,6 @@ impl MongoStore {
         };
         let done = done.map_err(SubscriptionsError::Store)?;
         Ok(if done { Replaced::Done } else { Replaced::Outdated })
-    }
-
-    async fn add_all(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError> {
-        let adding = added
-            .iter()
-            .cloned()
-            .map(|(counted, requests)| async move { self.add(&counted, requests).await });
-        let totals = stream::iter(adding).buffered(COUNTS_AT_ONCE).try_collect();
-        totals.await.map_err(SubscriptionsError::Store)
     }
 
     async fn counts(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError> {

@@ -25,6 +25,16 @@ pub(crate) enum Replaced {
     Outdated,
 }
 
+/// What became of counts that were to be added.
+#[derive(Debug)]
+pub(crate) struct Added {
+    /// What each count is then, in the order in which they were given; `None` where it was not
+    /// added, or nobody can tell.
+    pub(crate) totals: Vec<Option<u64>>,
+    /// Why one of them was not.
+    pub(crate) failed: Option<SubscriptionsError>,
+}
+
 /// A store of subscriptions.
 ///
 /// Replacing is atomic and durable; any number of processes may read and replace at once, and of
@@ -42,9 +52,9 @@ pub(crate) trait SubscriptionStore: Send + Sync {
         entries: &[Entry],
     ) -> Result<Replaced, SubscriptionsError>;
 
-    /// Adds to counts and returns what each is then, in the same order. An error says that none or
-    /// some of them were added: counting again overstates at worst.
-    async fn add_usage(&self, added: &[(Counted, u64)]) -> Result<Vec<u64>, SubscriptionsError>;
+    /// Adds to counts, to each for itself. Those without a total are to be added again, which
+    /// overstates at worst.
+    async fn add_usage(&self, added: &[(Counted, u64)]) -> Added;
 
     /// The counts as they are, in the same order; 0 where there is none.
     async fn usage(&self, wanted: &[Counted]) -> Result<Vec<u64>, SubscriptionsError>;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Digest, KeyHasher};
-use super::store::{Revision, Snapshot, SubscriptionStore};
+use super::store::{Added, Revision, Snapshot, SubscriptionStore};
 use super::usage::{Counted, Period};
 use super::{Entry, Meter, SubscriptionsError};
 use crate::identity::{Identity, Rules};
@@ -32,12 +32,15 @@ type Prefix = [u8; 16];
 struct Table {
     keys: HashMap<Prefix, (Digest, Arc<Identity>)>,
     meters: HashMap<Name, Meter>,
+    /// Subscriptions with changes that the ledger does not have.
+    unrecorded: usize,
 }
 
 impl Table {
     fn new(entries: Vec<Entry>, before: &Self) -> Result<Self, SubscriptionsError> {
         let mut table = Self::default();
         for entry in entries {
+            table.unrecorded += usize::from(entry.unrecorded);
             let actor =
                 Actor { id: entry.name.clone(), kind: ActorKind::Subscription, roles: Vec::new() };
             let meter = Meter::new(&entry, before.meters.get(&entry.name));
@@ -113,6 +116,13 @@ impl Subscriptions {
             match read {
                 Ok((revision, table)) => {
                     tracing::info!(keys = table.keys.len(), "subscriptions read again");
+                    let count = table.unrecorded;
+                    if count > self.table.load().unrecorded {
+                        tracing::warn!(
+                            count,
+                            "subscriptions were changed without a record in the ledger"
+                        );
+                    }
                     self.table.store(Arc::new(table));
                     seen = revision;
                     logged.clear();
@@ -162,17 +172,13 @@ impl Subscriptions {
         if added.is_empty() {
             return Ok(());
         }
-        let stored = self.store.add_usage(&added).await;
-        let totals = match &stored {
-            Ok(totals) => totals.iter().copied().map(Some).collect(),
-            Err(_) => vec![None; added.len()],
-        };
+        let Added { totals, failed } = self.store.add_usage(&added).await;
         for ((counted, _), total) in added.iter().zip(totals) {
             if let Some(meter) = table.meters.get(&counted.name) {
                 meter.usage.settle(counted.period, total);
             }
         }
-        stored.map(|_| ())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn resume_usage(&self, now: DateTime<Utc>) -> Result<(), SubscriptionsError> {

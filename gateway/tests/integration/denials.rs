@@ -1,6 +1,6 @@
 //! Refusals of known callers reach the ledger, and no answer waits for it.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,13 +11,14 @@ use domain::actor::{ActorKind, Outcome, Purpose};
 use domain::record::RecordType;
 use domain::wire::{AppendRequest, AppendResponse, Proposal};
 use gateway::config::ServiceKey;
+use gateway::subscriptions::{Entry, Scope};
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    BARE, COMPLIANCE, Door, KEY_HEADER, PATIENCE, READER, Upstream, appended, got,
+    BARE, COMPLIANCE, Door, KEY_HEADER, PATIENCE, READER, Upstream, appended, got, subscriptions,
 };
 
 const ID: &str = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
@@ -59,7 +60,7 @@ async fn a_refusal_is_recorded_with_who_asked_for_what_and_why() {
 }
 
 #[tokio::test]
-async fn every_403_is_recorded_and_nothing_else() {
+async fn what_somebody_known_may_not_do_is_recorded_and_nothing_else() {
     let door = Door::open().await;
     let send = async |method: Method, path: &str, key: &str, purpose: &str| {
         let request = door.request(method, path).header(KEY_HEADER, key);
@@ -77,17 +78,70 @@ async fn every_403_is_recorded_and_nothing_else() {
         (Method::GET, "/patient/1", COMPLIANCE),
         (Method::POST, "/patient/search", COMPLIANCE),
     ];
+    let purposes =
+        [Purpose::Compliance, Purpose::Compliance, Purpose::Treatment, Purpose::Treatment];
     for (method, path, key) in refused.clone() {
         // A purpose that is not in the list is no reason to hide the refusal.
         assert_eq!(send(method, path, key, "no purpose").await, 403);
     }
     let records = recorded(&door, refused.len()).await;
     assert_eq!(records.len(), refused.len());
-    for record in records {
+    for (record, purpose) in records.into_iter().zip(purposes) {
         assert_eq!((record.stream, record.object), (None, None), "{record:?}");
-        assert_eq!(record.purpose, Purpose::Treatment);
+        assert_eq!(record.purpose, purpose);
         assert_eq!(record.record_type, RecordType::AccessRefused);
     }
+}
+
+#[tokio::test]
+async fn each_reason_why_somebody_may_not_is_recorded_and_a_used_up_limit_is_not() {
+    #[track_caller]
+    fn check(
+        reason: &'static str,
+        status: u16,
+        is_recorded: bool,
+        limit: impl Fn(&mut Entry),
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let mut entries = subscriptions();
+        entries.iter_mut().filter(|it| it.name.as_str() == "reader").for_each(limit);
+        async move {
+            let upstream = Upstream::start().await;
+            let door = Door::listening("127.0.0.1:0", upstream, &entries, |_| {}).await;
+            let ask = async |key: &str| {
+                let request = door.request(Method::GET, "/patient/1").header(KEY_HEADER, key);
+                got(request).await.status
+            };
+            // The first uses up what there is of a rate or a quota; a rate comes again.
+            let mut refused = 0;
+            for _ in 0..100 {
+                refused += usize::from(ask(READER).await == status);
+                if refused == 2 {
+                    break;
+                }
+            }
+            assert_eq!(refused, 2, "{caller}");
+            let counted = format!("refusals_total{{reason=\"{reason}\"}}");
+            assert_eq!(door.metric_now(&counted).await, 2, "{caller}");
+            // It comes after all others, and they keep their order.
+            assert_eq!(ask(COMPLIANCE).await, 403, "{caller}");
+            let of_reader = if is_recorded { refused } else { 0 };
+            let records = recorded(&door, of_reader + 1).await;
+            let names: Vec<&str> = records.iter().map(|record| record.actor.id.as_str()).collect();
+            let mut expected = vec!["reader"; of_reader];
+            expected.push("compliance");
+            assert_eq!(names, expected, "{caller}");
+        }
+    }
+    let past = "2020-01-01T00:00:00Z".parse().ok();
+    check("suspended", 403, true, |it| it.suspended = true).await;
+    check("expired", 403, true, |it| it.expires = past).await;
+    let networks = || vec!["10.0.0.0/8".parse().unwrap()];
+    check("network", 403, true, |it| it.networks = networks()).await;
+    check("scope", 403, true, |it| it.scopes = vec![Scope::AuditRead]).await;
+    check("quota", 403, false, |it| it.quota_day = NonZeroU64::new(1)).await;
+    check("quota", 403, false, |it| it.quota_month = NonZeroU64::new(1)).await;
+    check("rate", 429, false, |it| it.rate = NonZeroU32::new(1)).await;
 }
 
 #[tokio::test]

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use domain::record::{Record, RecordType};
+use futures::TryStreamExt;
 use mongodb::{
-    Client,
-    bson::{Document, doc},
+    Client, Collection,
+    bson::{Bson, Document, doc},
 };
 use serde_json::{Value, json};
 use tests::{
@@ -36,14 +37,17 @@ async fn until(api: &Api, status: u16) -> usize {
     unreachable!("the loop has no end");
 }
 
-/// Waits until the store has counted so many requests of a day and of a month.
-async fn counted(system: &System, requests: usize) {
+/// What the store has counted.
+async fn usage(system: &System) -> Collection<Document> {
     let client = Client::with_uri_str(mongod::uri().await).await.unwrap();
-    let usage =
-        client.database(&format!("{}_gateway", system.prefix())).collection::<Document>("usage");
+    client.database(&format!("{}_gateway", system.prefix())).collection("usage")
+}
+
+/// Waits until so many counts are at least that high.
+async fn counted(usage: &Collection<Document>, counts: u64, requests: usize) {
     let enough = i64::try_from(requests).unwrap();
     let waiting = Instant::now();
-    while usage.count_documents(doc! { "count": { "$gte": enough } }).await.unwrap() < 2 {
+    while usage.count_documents(doc! { "count": { "$gte": enough } }).await.unwrap() < counts {
         assert!(waiting.elapsed() < PATIENCE);
         tokio::time::sleep(POLL_PAUSE).await;
     }
@@ -58,11 +62,11 @@ async fn changes(system: &System) -> Vec<Value> {
         assert_eq!(record.version, Some(version), "record {}", record.seq);
         assert_eq!(record.source.to_string(), "operator");
     }
-    let shown = |record: &&Record| {
-        let change = record.subscription.as_ref().unwrap();
-        json!([record.actor.id, record.actor.kind, change.change, change.name])
-    };
-    records.iter().map(shown).collect()
+    for record in &records {
+        // Whatever the command says who runs it.
+        assert_eq!(json!(record.actor), json!({"id": "operator", "kind": "service"}));
+    }
+    records.iter().map(|record| json!(record.subscription)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,6 +88,8 @@ async fn what_an_administrator_does_takes_effect_at_once_and_stands_in_the_ledge
     run(&["suspend", "ward-7"]).await;
     until(&ward(&new), 403).await;
     let list = run(&["list"]).await;
+    // The data directory's own are older than the ledger.
+    assert_eq!(list.matches("UNRECORDED").count(), 3, "{list}");
     let line = "suspended  keys=2  scopes=patient:read  rate=1  burst=2";
     assert!(list.contains(line), "{list}");
     run(&["resume", "ward-7"]).await;
@@ -92,10 +98,15 @@ async fn what_an_administrator_does_takes_effect_at_once_and_stands_in_the_ledge
     until(&ward(&new), 401).await;
     until(&system.clinic(), 200).await;
 
-    let operator = |change: &str| json!(["operator", "service", change, "ward-7"]);
-    let mut expected = vec![json!(["j.doe", "user", "added", "ward-7"])];
-    let others = ["rotated", "rotated", "limited", "suspended", "resumed", "removed"];
-    expected.extend(others.map(operator));
+    let scopes = json!(["patient:read"]);
+    let mut expected = vec![
+        json!({"change": "added", "claimedBy": "j.doe", "name": "ward-7", "terms": {"scopes": scopes}}),
+        json!({"change": "rotated", "key": "secondary", "name": "ward-7"}),
+        json!({"change": "rotated", "key": "primary", "name": "ward-7"}),
+        json!({"change": "limited", "name": "ward-7", "terms": {"burst": 2, "rate": 1, "scopes": scopes}}),
+    ];
+    let others = ["suspended", "resumed", "removed"];
+    expected.extend(others.map(|change| json!({"change": change, "name": "ward-7"})));
     assert_eq!(changes(&system).await, expected);
     Ledger::read(&system.compliance()).await.check_checkpoint(&system.compliance()).await;
     let keys = [&primary, &secondary, &new];
@@ -138,9 +149,14 @@ async fn two_gateways_share_subscriptions_and_quotas_on_a_mongodb() {
         for (key, api) in keys.iter().zip(apis.iter().cycle()) {
             until(&api.with_key(key), 200).await;
         }
+        run(&["rotate", "ward-7", "--key", "secondary", "--unrecorded"]).await;
+        let list = run(&["list"]).await;
+        let marked = "suspended  keys=2  scopes=patient:read  UNRECORDED";
+        assert!(list.contains(marked) && list.matches("UNRECORDED").count() == 1, "{list}");
         run(&["limit", "ward-7", "--quota-day", &quota, "--network", "127.0.0.0/8"]).await;
         run(&["resume", "ward-7"]).await;
         let list = run(&["list"]).await;
+        assert!(!list.contains("UNRECORDED"), "{list}");
         assert_eq!(list.lines().count(), 1 + AT_ONCE, "{list}");
         assert!(list.contains("quota-day=20  networks=127.0.0.0/8"), "{list}");
         ward
@@ -154,7 +170,7 @@ async fn two_gateways_share_subscriptions_and_quotas_on_a_mongodb() {
     }
     let message = one.get(ECHO).await.problem(403)["message"].to_string();
     assert!(message.contains("Out of call volume quota"), "{message}");
-    counted(&system, QUOTA).await;
+    counted(&usage(&system).await, 2, QUOTA).await;
     // It knows after its own next exchange, about a second after its first request.
     let mut admitted = 0;
     while two.get(ECHO).await.status == 200 {
@@ -168,9 +184,49 @@ async fn two_gateways_share_subscriptions_and_quotas_on_a_mongodb() {
     assert_eq!(one.get(ECHO).await.status, 403);
 
     let changes = changes(&system).await;
-    let done: Vec<&str> = changes.iter().filter_map(|change| change[2].as_str()).collect();
+    let done: Vec<&str> = changes.iter().filter_map(|change| change["change"].as_str()).collect();
     assert_eq!(done[..2], ["added", "suspended"]);
     assert_eq!(done[2..2 + AT_ONCE], ["added"; AT_ONCE]);
     assert_eq!(done[2 + AT_ONCE..], ["limited", "resumed"]);
+    let after_unrecorded = |change: &&Value| change["afterUnrecorded"] == true;
+    let found: Vec<&Value> = changes.iter().filter(after_unrecorded).collect();
+    assert_eq!(found, [&changes[2 + AT_ONCE]]);
+    system.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_count_cannot_be_stored_the_others_are_stored_once() {
+    const MORE: usize = 7;
+    let _place = a_place().await;
+    let mut system = System::four_processes(Layout::shared().await).await;
+    let uri = mongod::uri().await;
+    let api = system.another_gateway("gateway-a", uri).unwrap();
+    system.start("gateway-a").await.unwrap();
+    let quotas = ["--quota-day", "1000000", "--quota-month", "1000000"];
+    let add = [&["add", "ward-7", "--scope", "patient:read"][..], &quotas].concat();
+    let ward = api.with_key(system.subscriptions(Some(uri), &add).await.unwrap());
+    until(&ward, 200).await;
+    let usage = usage(&system).await;
+    counted(&usage, 2, 1).await;
+
+    // Nothing can be added to a text: the month's count fails, the day's does not.
+    let month = doc! { "_id": { "$regex": "^ward-7/[0-9]{4}-[0-9]{2}$" } };
+    let set = async |count: Bson| {
+        let update = doc! { "$set": { "count": count } };
+        assert_eq!(usage.update_one(month.clone(), update).await.unwrap().matched_count, 1);
+    };
+    set("one".into()).await;
+    for _ in 0..MORE {
+        assert_eq!(ward.get(ECHO).await.status, 200);
+    }
+    counted(&usage, 1, 1 + MORE).await;
+    set(1_i64.into()).await;
+    counted(&usage, 2, 1 + MORE).await;
+    // With the exchange of this one, the one before it is over.
+    assert_eq!(ward.get(ECHO).await.status, 200);
+    counted(&usage, 2, 2 + MORE).await;
+    let exactly = doc! { "count": i64::try_from(2 + MORE).unwrap() };
+    let counts: Vec<Document> = usage.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(usage.count_documents(exactly).await.unwrap(), 2, "{counts:?}");
     system.finish().await;
 }

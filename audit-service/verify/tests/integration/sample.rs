@@ -1,5 +1,7 @@
 //! A small ledger of every kind of record, made with the domain's own types.
 
+use std::num::{NonZeroU32, NonZeroU64};
+
 use audit_verify::{
     block::{Block, entries},
     checkpoint::{LedgerSecret, TreeHead},
@@ -14,8 +16,9 @@ use domain::{
     hash::Hash,
     ids::{KeyId, Mac, Name, PatientId, Stream},
     merkle::Frontier,
-    record::{CommandRef, KeyName, Record, RecordType, SubscriptionAct, SubscriptionChange},
+    record::{CommandRef, KeyName, Record, RecordType},
     sealed::{JweHeader, write_compact},
+    subscription::{Scope, SubscriptionAct, SubscriptionChange, SubscriptionTerms},
     time::Timestamp,
     wire::Proposal,
 };
@@ -150,14 +153,30 @@ pub(crate) fn proposal(seq: u64) -> Proposal {
         4 => Proposal {
             stream: Some(Stream::GatewaySubscriptions),
             version: Some(seq / 8 + 1),
-            subscription: Some(SubscriptionChange {
-                change: SubscriptionAct::Limited,
-                name: "clinic".parse().unwrap(),
-            }),
+            subscription: Some(limitation(seq)),
             ..plain(RecordType::SubscriptionChanged)
         },
         _ => plain(RecordType::LedgerRead),
     }
+}
+
+/// Every other one as records were before they said more.
+fn limitation(seq: u64) -> SubscriptionChange {
+    let old = SubscriptionChange::new(SubscriptionAct::Limited, "clinic".parse().unwrap());
+    if seq % 16 == 4 {
+        return old;
+    }
+    let terms = SubscriptionTerms {
+        burst: None,
+        expires: Some(Timestamp::EPOCH),
+        networks: vec!["10.1.0.0/16".parse().unwrap()],
+        quota_day: NonZeroU64::new(1_000),
+        quota_month: None,
+        rate: NonZeroU32::new(10),
+        scopes: [Scope::PatientRead].into(),
+        suspended: true,
+    };
+    SubscriptionChange { claimed_by: "j.doe".parse().ok(), terms: Some(terms), ..old }
 }
 
 /// Six events for every patient of sixteen records.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use audit_client::{AuditClient, Options};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use domain::actor::{Actor, ActorKind};
 use domain::ids::Name;
+use domain::subscription::KeySlot;
 use ipnet::IpNet;
 use runtime::client::ClientTlsArgs;
 use runtime::hardening::{Insecure, Overrides};
@@ -15,9 +15,12 @@ use runtime::secrets::SecretRef;
 
 use super::{harden_store, list};
 use crate::subscriptions::{
-    self, Change, CommandError, Entry, Journal, Limits, Made, Scope, Setting, Slot,
-    SubscriptionStore, SubscriptionsError, SubscriptionsLocation,
+    self, Change, CommandError, Entry, Journal, Limits, Made, Scope, Setting, SubscriptionStore,
+    SubscriptionsError, SubscriptionsLocation,
 };
+
+/// What is said of a change that stands in no ledger.
+const UNRECORDED: &str = "WARNING: THE LEDGER HAS NO RECORD OF THIS CHANGE. `subscriptions list` marks what was changed so, until a recorded change has told the ledger: run one, such as `subscriptions limit NAME`";
 
 /// What can be done with subscriptions. Each change is recorded in the ledger before it is made.
 #[derive(Debug, Subcommand)]
@@ -68,8 +71,8 @@ pub struct RotateSubscription {
     /// The subscription
     name: Name,
     /// Which key; a secondary one is made where there is none
-    #[arg(long)]
-    key: Slot,
+    #[arg(long, value_name = "primary|secondary")]
+    key: KeySlot,
     #[command(flatten)]
     pepper: PepperOptions,
     #[command(flatten)]
@@ -167,11 +170,14 @@ pub struct LedgerOptions {
     /// How audit-service is known, and this command to it.
     #[command(flatten)]
     client_tls: ClientTlsArgs,
-    /// The person who makes the change, as records name them
+    /// Who makes the change. Nobody checks it: records say that it is claimed, and name the caller
+    /// `operator` as the actor
     #[arg(long = "as", value_name = "NAME")]
     person: Option<Name>,
-    /// Do not record the change: for the first subscriptions, before the ledger runs
-    #[arg(long)]
+    /// Do not record the change, where there is no audit-service or it cannot be reached; refused
+    /// where one is named, also in the environment. The subscription is marked until a recorded
+    /// change says in the ledger that there was an unrecorded one
+    #[arg(long, conflicts_with_all = ["audit_url", "caller_key", "person"])]
     unrecorded: bool,
 }
 
@@ -235,13 +241,12 @@ impl SubscriptionsCommand {
             }
         };
         let journal = ledger.journal()?;
-        let record = change.record();
         let made = subscriptions::make(&*store.open().await?, &change, journal.as_ref()).await?;
-        let act = format!("{} {}", record.change, record.name);
+        let (act, name) = (change.act(), change.name());
         let note = match made {
-            Made::Nothing => format!("nothing to do: {} is so already", record.name),
-            Made::Change(Some(receipt)) => format!("{act}: {}", receipt.header_value()),
-            Made::Change(None) => format!("{act}\nwarning: the ledger has no record of it"),
+            Made::Nothing => format!("nothing to do: {name} is so already"),
+            Made::Change(Some(receipt)) => format!("{act} {name}: {}", receipt.header_value()),
+            Made::Change(None) => format!("{act} {name}\n{UNRECORDED}"),
         };
         Ok(Done { output: key.unwrap_or_default(), note })
     }
@@ -295,13 +300,8 @@ impl LedgerOptions {
             return Err(CommandError::NoLedger);
         };
         let key = key.load().map_err(CommandError::CallerKey)?;
-        let (id, kind) = match self.person {
-            Some(person) => (person, ActorKind::User),
-            None => ("operator".parse().expect("a word is a name"), ActorKind::Service),
-        };
-        let actor = Actor { id, kind, roles: Vec::new() };
         let mut options = Options::new(url, key);
         options.http = self.client_tls.client()?;
-        Ok(Some(Journal { audit: AuditClient::start(options), actor }))
+        Ok(Some(Journal { audit: AuditClient::start(options), claimed_by: self.person }))
     }
 }

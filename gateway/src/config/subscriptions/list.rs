@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::subscriptions::Entry;
 
-/// One line each: name, state, number of keys, scopes, limits.
+/// One line each: name, state, number of keys, scopes, limits, whether the ledger lacks a change.
 pub(super) fn render(entries: &[Entry], now: DateTime<Utc>) -> String {
     let width = entries.iter().map(|entry| entry.name.to_string().len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -22,6 +22,9 @@ pub(super) fn render(entries: &[Entry], now: DateTime<Utc>) -> String {
         one(&mut text, "quota-month", entry.quota_month);
         list(&mut text, "networks", &entry.networks);
         one(&mut text, "expires", entry.expires.map(|time| time.to_rfc3339()));
+        if entry.unrecorded {
+            text.push_str("  UNRECORDED");
+        }
         text.push('\n');
     }
     text.truncate(text.trim_end().len());
