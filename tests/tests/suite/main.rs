@@ -30,6 +30,7 @@ mod projection_store;
 mod proofs;
 mod refusals;
 mod replay;
+mod rotation;
 mod scenario;
 mod schemathesis;
 mod sealing;
