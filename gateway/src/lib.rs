@@ -156,8 +156,7 @@ pub async fn run(
     }
 
     let (denials, recorder) = denials::channel(
-        Arc::clone(&audit),
-        client.clone(),
+        audit.audit_client(client.clone()),
         settings.denials_per_second,
         Arc::clone(&metrics),
     );

@@ -197,7 +197,7 @@ impl System {
         subscriptions: &str,
     ) -> anyhow::Result<(Recipe, String)> {
         let (listen, url) = free_address()?;
-        let key = |callee| Ok(reference(&self.service_key("gateway", callee)?.shown));
+        let key = |at| Ok(reference(&self.service_key("gateway", at)?.shown));
         let keys: [anyhow::Result<String>; 2] = ["patient-service", "audit-service"].map(key);
         let [patient_key, audit_key] = keys;
         let mut arguments = strings(&["--listen", &listen, "--subscriptions", subscriptions]);
@@ -232,11 +232,11 @@ impl System {
 
     /// Where the key of one service at another stands. It is made at the first question, of the key
     /// that the caller has in the data directory.
-    pub fn service_key(&self, caller: &str, callee: &str) -> anyhow::Result<ServiceKey> {
+    pub fn service_key(&self, of: &str, at: &str) -> anyhow::Result<ServiceKey> {
         let folder = self.data().join("secrets");
-        let file = |place: &str| folder.join(format!("{caller}.{callee}.{place}.key"));
+        let file = |place: &str| folder.join(format!("{of}.{at}.{place}.key"));
         let key = ServiceKey { shown: file("shown"), current: file("current"), next: file("next") };
-        let first = folder.join(format!("service-{caller}.key"));
+        let first = folder.join(format!("service-{of}.key"));
         for place in [&key.shown, &key.current, &key.next] {
             if !place.exists() {
                 fs::copy(&first, place)?;
@@ -245,8 +245,8 @@ impl System {
         Ok(key)
     }
 
-    fn caller(&self, name: &str, callee: &str) -> anyhow::Result<String> {
-        let ServiceKey { current, next, .. } = self.service_key(name, callee)?;
+    fn caller(&self, name: &str, at: &str) -> anyhow::Result<String> {
+        let ServiceKey { current, next, .. } = self.service_key(name, at)?;
         Ok(format!("--caller={name}={},{}", reference(&current), reference(&next)))
     }
 

@@ -2,6 +2,7 @@
 //! not one request fail.
 
 mod database;
+mod service_keys;
 
 use std::{
     sync::{
