@@ -107,7 +107,7 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
     make_file(path)?;
     let mut connection = connect(path)?;
     // Checked before anything is changed: the file may be someone else's.
-    contents(&connection)?;
+    contents_now(&connection)?;
     // Of a new file alone; before its first page is written.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     if use_wal(&connection)? != "wal" {
@@ -135,7 +135,7 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NotAFile);
     }
     let connection = connect(path)?;
-    if contents(&connection)? == Contents::Nothing {
+    if contents_now(&connection)? == Contents::Nothing {
         Err(OpenError::NotALedger)
     } else {
         Ok(connection)
@@ -184,6 +184,12 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
     options.open(path).map(drop).map_err(OpenError::File)
 }
 
+/// As [`contents`], all of it at one moment: somebody else may be making the tables.
+fn contents_now(connection: &Connection) -> Result<Contents, OpenError> {
+    contents(&*connection.unchecked_transaction()?)
+}
+
+/// Inside a transaction.
 fn contents(connection: &Connection) -> Result<Contents, OpenError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables: i64 =
