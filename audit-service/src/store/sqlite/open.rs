@@ -186,7 +186,8 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
 
 /// As [`contents`], all of it at one moment: somebody else may be making the tables.
 fn contents_now(connection: &Connection) -> Result<Contents, OpenError> {
-    contents(&*connection.unchecked_transaction()?)
+    let transaction = connection.unchecked_transaction()?;
+    contents(&transaction)
 }
 
 /// Inside a transaction.
