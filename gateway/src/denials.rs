@@ -17,8 +17,7 @@ use domain::wire::Proposal;
 use futures::future::join_all;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use runtime::secrets::Secret;
+use http::{HeaderMap, HeaderName};
 use runtime::trace_context::TraceContext;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,6 @@ use crate::identity::Identity;
 use crate::metrics::{Metrics, RefusalRecord};
 use crate::occasional::Occasional;
 use crate::routes::{Route, Target};
-use crate::upstream::Upstream;
 
 /// Refusals that wait for the ledger at most, some hundred bytes each.
 const QUEUE: usize = 1_024;
@@ -58,18 +56,14 @@ pub(crate) struct Denials {
 /// Records what was taken.
 pub(crate) struct Recorder {
     queue: mpsc::Receiver<Proposal>,
-    audit: Arc<Upstream>,
-    http: reqwest::Client,
-    /// With the key that it was made with, which may be rotated.
-    client: Option<(HeaderValue, AuditClient)>,
+    audit: AuditClient,
     metrics: Arc<Metrics>,
     dropped: Arc<Occasional>,
 }
 
 /// Both ends of the queue.
 pub(crate) fn channel(
-    audit: Arc<Upstream>,
-    http: reqwest::Client,
+    audit: AuditClient,
     per_second: NonZeroU32,
     metrics: Arc<Metrics>,
 ) -> (Denials, Recorder) {
@@ -81,7 +75,7 @@ pub(crate) fn channel(
         metrics: Arc::clone(&metrics),
         dropped: Arc::clone(&dropped),
     };
-    (denials, Recorder { queue: receiver, audit, http, client: None, metrics, dropped })
+    (denials, Recorder { queue: receiver, audit, metrics, dropped })
 }
 
 impl Denials {
@@ -185,10 +179,10 @@ impl Recorder {
 
     /// Tries until the ledger has all of them. One whose outcome is not known may be recorded
     /// twice, which overstates it and never hides it.
-    async fn record(&mut self, mut batch: Vec<Proposal>) {
+    async fn record(&self, mut batch: Vec<Proposal>) {
         loop {
-            let client = self.client();
-            let results = join_all(batch.iter().map(|item| client.append(item.clone()))).await;
+            let appends = batch.iter().map(|item| self.audit.append(item.clone()));
+            let results = join_all(appends).await;
             let mut left = Vec::new();
             for (proposal, result) in batch.into_iter().zip(results) {
                 let became = match result {
@@ -213,22 +207,6 @@ impl Recorder {
             batch = left;
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    /// A client with the key as it is now.
-    fn client(&mut self) -> AuditClient {
-        let key = self.audit.key();
-        if let Some((of, client)) = &self.client
-            && *of == key
-        {
-            return client.clone();
-        }
-        let secret = Secret::new(key.as_bytes());
-        let mut options = audit_client::Options::new(self.audit.base(), secret);
-        options.http = self.http.clone();
-        let client = AuditClient::start(options);
-        self.client = Some((key, client.clone()));
-        client
     }
 }
 

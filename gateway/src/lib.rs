@@ -163,8 +163,7 @@ pub async fn run(
     }
 
     let (denials, recorder) = denials::channel(
-        Arc::clone(&audit),
-        client,
+        audit.audit_client(client),
         settings.denials_per_second,
         Arc::clone(&metrics),
     );

@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use audit_client::AuditClient;
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use reqwest::Url;
 use runtime::client::Connector;
 use runtime::health::Component;
+use runtime::reloaded::Reloaded;
 use runtime::secrets::Secret;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -53,7 +54,7 @@ pub(crate) struct Upstream {
     prefix: String,
     connections: Arc<Connections>,
     source: ServiceKey,
-    key: ArcSwap<HeaderValue>,
+    key: Arc<Reloaded<HeaderValue>>,
     failures: Occasional,
     breaker: Mutex<Breaker>,
     /// Woken when the breaker opens, so that a service that is back is found soon.
@@ -81,18 +82,15 @@ impl Upstream {
         let to = to.ok_or(GatewayError::Address(name))?;
         let prefix = to.path().trim_end_matches('/').to_owned();
         let connections = Connections::new(connector, to).ok_or(GatewayError::Address(name))?;
-        let secret = settings
-            .key
-            .load()
-            .map_err(|source| GatewayError::ServiceKey { upstream: name, source })?;
-        let key = header_value(&secret).ok_or(GatewayError::UnusableKey(name))?;
+        let what = format!("the service key for {name}");
+        let key = Reloaded::new(what, load(name, &settings.key)?);
         Ok(Self {
             name,
             base,
             prefix,
             connections,
             source: settings.key,
-            key: ArcSwap::from_pointee(key),
+            key,
             failures: Occasional::default(),
             breaker: Mutex::new(Breaker::new(breaker_failures.get())),
             look: Notify::new(),
@@ -132,14 +130,9 @@ impl Upstream {
         }
     }
 
-    /// Its address, without a trailing slash.
-    pub(crate) fn base(&self) -> &str {
-        &self.base
-    }
-
     /// The gateway's key at this service.
     pub(crate) fn key(&self) -> HeaderValue {
-        HeaderValue::clone(&self.key.load())
+        HeaderValue::clone(&self.key.now())
     }
 
     pub(crate) fn connections(&self) -> &Arc<Connections> {
@@ -193,37 +186,28 @@ impl Upstream {
         }
     }
 
-    /// Reads the service key again and again, so that rotating it needs no restart. A bad one
-    /// leaves the last good one in force.
+    /// Reads the service key again and again, so that rotating it needs no restart.
     pub(crate) async fn watch_key(self: Arc<Self>, interval: Duration) {
-        if matches!(self.source, ServiceKey::Fixed(_)) {
-            return;
-        }
-        let mut bad = false;
-        loop {
-            tokio::time::sleep(interval).await;
-            let loaded = self.source.load();
-            match loaded.as_ref().ok().and_then(header_value) {
-                Some(key) => {
-                    bad = false;
-                    if key != **self.key.load() {
-                        tracing::info!(upstream = self.name, "service key read again");
-                        self.key.store(Arc::new(key));
-                    }
-                }
-                None if !bad => {
-                    bad = true;
-                    let reason = loaded.err().map(|error| error.to_string());
-                    tracing::error!(
-                        upstream = self.name,
-                        reason = reason.as_deref().unwrap_or("not printable ASCII"),
-                        "service key not read again, the last good one stays"
-                    );
-                }
-                None => {}
-            }
+        if let ServiceKey::Named(_) = self.source {
+            self.key.keep_loading(interval, || load(self.name, &self.source)).await;
         }
     }
+
+    /// A client of the ledger, if this is its service, with the key as it will ever be.
+    pub(crate) fn audit_client(&self, http: reqwest::Client) -> AuditClient {
+        let key = Secret::new(self.key.now().as_bytes());
+        let options = audit_client::Options::new(&self.base, key);
+        let client = AuditClient::start(audit_client::Options { http, ..options });
+        if let ServiceKey::Named(reference) = &self.source {
+            client.keep_reading_key(reference.clone());
+        }
+        client
+    }
+}
+
+fn load(upstream: &'static str, key: &ServiceKey) -> Result<HeaderValue, GatewayError> {
+    let key = key.load().map_err(|source| GatewayError::ServiceKey { upstream, source })?;
+    header_value(&key).ok_or(GatewayError::UnusableKey(upstream))
 }
 
 /// Sensitive, so that no debug form of a request shows it.

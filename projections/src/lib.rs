@@ -24,6 +24,7 @@ mod activity;
 mod backoff;
 mod decode;
 mod repair;
+mod wal;
 
 pub mod applier;
 pub mod compare;

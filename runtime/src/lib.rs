@@ -21,6 +21,7 @@ pub mod health;
 pub mod listener;
 pub mod networks;
 pub mod problem;
+pub mod reloaded;
 pub mod retry;
 pub mod secrets;
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::TryRngCore;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::files::sync_folder_of;
@@ -167,6 +168,15 @@ impl Secret {
         Ok(key)
     }
 }
+
+/// In a time that does not depend on what is equal.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes().ct_eq(other.bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +16,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use tokio_util::sync::CancellationToken;
 
 use crate::problem::Problem;
+use crate::reloaded::Reloaded;
 use crate::secrets::{Secret, SecretError, SecretRef};
 
 /// The header that carries a service key.
@@ -85,9 +85,10 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Every caller that this service knows, by the digests of their keys. Clones share them.
 #[derive(Clone)]
 pub struct Callers {
-    entries: Arc<ArcSwap<Vec<Entry>>>,
+    entries: Arc<Reloaded<Vec<Entry>>>,
 }
 
+#[derive(PartialEq)]
 struct Entry {
     caller: Caller,
     digest: [u8; 32],
@@ -99,7 +100,7 @@ impl Callers {
     /// # Errors
     /// When a key cannot be read, is shorter than [`MIN_KEY_BYTES`], or belongs to two callers.
     pub fn load(specs: &[CallerSpec]) -> Result<Self, SecretError> {
-        Ok(Self { entries: Arc::new(ArcSwap::from_pointee(read(specs)?)) })
+        Ok(Self::of(read(specs)?))
     }
 
     /// Callers with keys at hand, for a process that composes several services, and for tests.
@@ -111,8 +112,11 @@ impl Callers {
     pub fn from_keys<N: Into<Arc<str>>>(
         keys: impl IntoIterator<Item = (N, Secret)>,
     ) -> Result<Self, SecretError> {
-        let entries = entries(keys.into_iter().map(|(name, key)| (name.into(), key)))?;
-        Ok(Self { entries: Arc::new(ArcSwap::from_pointee(entries)) })
+        Ok(Self::of(entries(keys.into_iter().map(|(name, key)| (name.into(), key)))?))
+    }
+
+    fn of(entries: Vec<Entry>) -> Self {
+        Self { entries: Reloaded::new("the callers' service keys", entries) }
     }
 
     /// Reads the keys again, so that rotating one needs no restart.
@@ -120,26 +124,14 @@ impl Callers {
     /// # Errors
     /// As for [`Callers::load`]; the keys known before stay in force then.
     pub fn reload(&self, specs: &[CallerSpec]) -> Result<(), SecretError> {
-        self.entries.store(Arc::new(read(specs)?));
+        self.entries.set(read(specs)?);
         Ok(())
     }
 
-    /// Reads the keys again every second until `shutdown`. While they cannot be read, the ones
-    /// known before stay in force, which the log says once.
+    /// Reads the keys again every second until `shutdown`; see [`Reloaded`].
     pub async fn keep_reloading(self, specs: Vec<CallerSpec>, shutdown: CancellationToken) {
-        let mut failing = false;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
-                () = shutdown.cancelled() => return,
-            }
-            let failed = self.reload(&specs).inspect_err(|error| {
-                if !failing {
-                    tracing::error!(%error, "service keys cannot be read; the last ones stay");
-                }
-            });
-            failing = failed.is_err();
-        }
+        let loading = self.entries.keep_loading(RELOAD_INTERVAL, || read(&specs));
+        shutdown.run_until_cancelled(loading).await;
     }
 
     /// The caller that has this key.
@@ -148,7 +140,7 @@ impl Callers {
     /// of fixed length are compared, and always all of them.
     pub fn identify(&self, presented: &[u8]) -> Option<Caller> {
         let digest: [u8; 32] = Sha256::digest(presented).into();
-        let entries = self.entries.load();
+        let entries = self.entries.now();
         let mut found = u32::MAX;
         for (index, entry) in (0_u32..).zip(entries.iter()) {
             let same: Choice = entry.digest.ct_eq(&digest);
@@ -160,7 +152,7 @@ impl Callers {
 
 impl fmt::Debug for Callers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = self.entries.load();
+        let entries = self.entries.now();
         f.debug_set().entries(entries.iter().map(|entry| entry.caller.name())).finish()
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 mod cluster;
 mod process;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, User};
 
 static SHARED: OnceCell<ReplicaSet> = OnceCell::const_new();
 

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -184,15 +184,22 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, doomed: watch:
 #[derive(Debug)]
 pub struct Balancer {
     address: SocketAddr,
+    replicas: Replicas,
     // Ends the balancer when it is dropped.
     _tasks: JoinSet<()>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Replicas {
-    urls: Arc<[String]>,
+    all: Arc<[Replica]>,
     next: Arc<AtomicUsize>,
     http: reqwest::Client,
+}
+
+#[derive(Debug)]
+struct Replica {
+    url: String,
+    is_out: AtomicBool,
 }
 
 impl Balancer {
@@ -201,24 +208,29 @@ impl Balancer {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let http = runtime::client::internal_client();
-        let replicas = Replicas { urls: urls.into(), next: Arc::default(), http };
-        let app = Router::new().fallback(forward).with_state(replicas);
+        let all = urls.into_iter().map(|url| Replica { url, is_out: AtomicBool::new(false) });
+        let replicas = Replicas { all: all.collect(), next: Arc::default(), http };
+        let app = Router::new().fallback(forward).with_state(replicas.clone());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let _ = axum::serve(listener, app).await;
         });
-        Ok(Self { address, _tasks: tasks })
+        Ok(Self { address, replicas, _tasks: tasks })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// Whether a replica gets requests from now on; at first each does.
+    pub fn let_in(&self, replica: usize, is_in: bool) {
+        self.replicas.all[replica].is_out.store(!is_in, Ordering::SeqCst);
+    }
 }
 
 async fn forward(State(replicas): State<Replicas>, request: Request) -> Response {
-    let number = replicas.next.fetch_add(1, Ordering::Relaxed) % replicas.urls.len();
-    replicas.forward(number, request).await.unwrap_or_else(|_| {
+    replicas.forward(request).await.unwrap_or_else(|_| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::BAD_GATEWAY;
         response
@@ -226,15 +238,28 @@ async fn forward(State(replicas): State<Replicas>, request: Request) -> Response
 }
 
 impl Replicas {
-    async fn forward(&self, number: usize, request: Request) -> anyhow::Result<Response> {
+    fn next(&self) -> &Replica {
+        let one = || &self.all[self.next.fetch_add(1, Ordering::SeqCst) % self.all.len()];
+        let found = self.all.iter().map(|_| one()).find(|one| !one.is_out.load(Ordering::SeqCst));
+        found.unwrap_or_else(one)
+    }
+
+    async fn forward(&self, request: Request) -> anyhow::Result<Response> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().context("a path")?;
-        let url = format!("{}{path}", self.urls[number]);
         let mut headers = parts.headers;
         headers.remove(reqwest::header::HOST);
         let body = to_bytes(body, usize::MAX).await?;
-        let request = self.http.request(parts.method, url).headers(headers).body(body);
-        let answer = request.send().await?;
+        let send = || {
+            let url = format!("{}{path}", self.next().url);
+            let request = self.http.request(parts.method.clone(), url).headers(headers.clone());
+            request.body(body.clone()).send()
+        };
+        let answer = match send().await {
+            // It was taken out after it was chosen, and took no connection any more.
+            Err(error) if error.is_connect() => send().await?,
+            answer => answer?,
+        };
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut response = Response::new(Body::from(answer.bytes().await?));
         *response.status_mut() = status;

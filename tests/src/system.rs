@@ -20,7 +20,7 @@ use crate::{
     proxy::{Balancer, TcpProxy},
 };
 
-pub use layout::{Layout, free_address};
+pub use layout::{Layout, ServiceKey, free_address};
 use layout::{Recipe, strings};
 
 /// How long a system may take to be ready. Far more than it needs, because the machine may be
@@ -56,8 +56,8 @@ pub struct System {
     addresses: Addresses,
     /// Between each replica of patient-service and its replica of audit-service.
     pub to_audit: Vec<TcpProxy>,
-    /// Kept because it ends when it is dropped.
-    balancer: Option<Balancer>,
+    /// By the service behind each.
+    balancers: BTreeMap<&'static str, Balancer>,
 }
 
 /// Where the parts of a system are.
@@ -106,6 +106,7 @@ impl System {
     /// As [`System::four_processes`], not yet ready.
     pub async fn four_processes_started(layout: Layout) -> Self {
         let mut system = Self::prepare(Store::Mongo(layout.mongo.clone())).expect("a folder");
+        system.prefix.clone_from(&layout.prefix);
         system.lay_out(&layout).await.expect("processes are laid out");
         for name in system.recipes.keys().cloned().collect::<Vec<_>>() {
             system.spawn(&name).expect("a process starts");
@@ -124,7 +125,7 @@ impl System {
             programs: BTreeMap::new(),
             addresses: Addresses::default(),
             to_audit: Vec::new(),
-            balancer: None,
+            balancers: BTreeMap::new(),
         })
     }
 
@@ -207,6 +208,33 @@ impl System {
         Ok(())
     }
 
+    /// Restarts a replica behind a balancer as an operator does who must not lose a request: it
+    /// gets no more, is told to stop, and gets some again once it is ready.
+    pub async fn roll(&mut self, name: &str) -> anyhow::Result<()> {
+        let (service, number) = name.rsplit_once('-').context("a replica")?;
+        let number = number.parse()?;
+        self.let_in(service, number, false);
+        let program = self.program(name);
+        program.signal("TERM")?;
+        let status = program.wait(PATIENCE).await?;
+        ensure!(status.success(), "{name} ended with {status}");
+        self.spawn(name)?;
+        wait_for_ready(&self.health_url(name), PATIENCE).await?;
+        self.let_in(service, number, true);
+        Ok(())
+    }
+
+    fn let_in(&self, service: &str, replica: usize, is_in: bool) {
+        if let Some(balancer) = self.balancers.get(service) {
+            balancer.let_in(replica, is_in);
+        }
+    }
+
+    /// The names of the processes that run, such as `audit-service-0`.
+    pub fn running(&self) -> Vec<String> {
+        self.programs.keys().cloned().collect()
+    }
+
     /// Waits until standalone has written where its parts are.
     async fn announced(&mut self) -> anyhow::Result<Addresses> {
         let file = self.data().join("addresses.json");
@@ -258,7 +286,10 @@ impl System {
         let mut arguments = vec![command.to_owned()];
         arguments.extend(strings(more));
         match command {
-            "rebuild" => arguments.extend(self.sources(&self.addresses.audit_service)),
+            "rebuild" => {
+                let key = self.secret("service-projections");
+                arguments.extend(self.sources(&self.addresses.audit_service, &key));
+            }
             "status" => {
                 arguments.extend(strings(&["--audit-url", &self.addresses.audit_service]));
                 arguments.push(format!("--audit-key={}", self.secret("service-projections")));

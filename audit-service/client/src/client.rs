@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use domain::{
     ids::{Mac, Stream},
     wire::{ConsistencyProof, Proposal, Receipt, Stored},
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use runtime::{
+    reloaded::Reloaded,
     secrets::{Secret, SecretRef},
     service_keys::SERVICE_KEY_HEADER,
 };
@@ -77,7 +77,7 @@ pub enum ProofSize {
 /// The service as this process reaches it.
 pub(crate) struct Service {
     url: String,
-    key: ArcSwap<Secret>,
+    key: Arc<Reloaded<Secret>>,
     append_deadline: Duration,
 }
 
@@ -93,7 +93,7 @@ impl AuditClient {
     /// Starts the sending task on the current runtime; it ends when the last handle is dropped.
     pub fn start(options: Options) -> Self {
         let Options { url, service_key, append_deadline, http } = options;
-        let key = ArcSwap::from_pointee(service_key);
+        let key = Reloaded::new("the service key for audit-service", service_key);
         let service = Arc::new(Service { url, key, append_deadline });
         let (queue, appends) = mpsc::channel(QUEUE);
         tokio::spawn(sender::run(http.clone(), service.clone(), appends));
@@ -101,31 +101,9 @@ impl AuditClient {
     }
 
     /// Reads this service's key again every second, so that rotating it needs no restart, until
-    /// the last handle is dropped. While it cannot be read, the last one stays, which the log says
-    /// once.
+    /// the last handle is dropped; see [`Reloaded`].
     pub fn keep_reading_key(&self, reference: SecretRef) {
-        let service = Arc::downgrade(&self.service);
-        tokio::spawn(async move {
-            let mut failing = false;
-            loop {
-                tokio::time::sleep(KEY_INTERVAL).await;
-                let Some(service) = service.upgrade() else { return };
-                let read = reference.load();
-                if let Err(error) = &read
-                    && !failing
-                {
-                    let error = error as &dyn std::error::Error;
-                    tracing::error!(error, "the service key cannot be read; the last one stays");
-                }
-                failing = read.is_err();
-                if let Ok(key) = read
-                    && key.bytes() != service.key.load().bytes()
-                {
-                    tracing::info!("the service key for the audit service was read again");
-                    service.key.store(Arc::new(key));
-                }
-            }
-        });
+        tokio::spawn(self.service.key.keep_loading(KEY_INTERVAL, move || reference.load()));
     }
 
     /// Appends one record.
@@ -318,7 +296,7 @@ pub(crate) fn request(
     path: &str,
 ) -> RequestBuilder {
     http.request(method, format!("{}{path}", service.url))
-        .header(SERVICE_KEY_HEADER, service.key.load().bytes())
+        .header(SERVICE_KEY_HEADER, service.key.now().bytes())
 }
 
 async fn accepted(request: RequestBuilder) -> Result<reqwest::Response, ReadError> {

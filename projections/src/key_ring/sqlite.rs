@@ -24,6 +24,7 @@ use super::{
     kek::WrappedKey,
     store::{KeyStore, KeyStoreError},
 };
+use crate::wal::use_wal;
 
 /// How long a write waits for one of another process, far above what any write takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,8 +65,7 @@ impl SqliteKeys {
             .map_err(OpenKeysError::File)?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        let journal: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        let journal = use_wal(&connection)?;
         if journal != "wal" {
             return Err(OpenKeysError::Journal(journal));
         }

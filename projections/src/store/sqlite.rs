@@ -31,24 +31,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::{Connection, TransactionBehavior};
 
 pub use self::scrub::Scrubbing;
 use self::{scrub::Scrubber, workers::Workers};
-use crate::{documents::Generation, store::StoreError};
+use crate::{documents::Generation, store::StoreError, wal::use_wal};
 
 /// How long one call may take, waiting for a thread included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long SQLite waits for another process's transaction; shorter than [`DEADLINE`].
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Between two tries to turn a file to write-ahead logging.
-const WAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reading threads: a query takes a fraction of a millisecond, and machines that run the
 /// embedded store are small.
@@ -159,22 +155,6 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     connect().map_err(|error: rusqlite::Error| unavailable(error))
-}
-
-/// Turns the file to write-ahead logging. Where somebody else does so at this moment, SQLite says that
-/// it is busy at once instead of waiting.
-fn use_wal(connection: &Connection) -> rusqlite::Result<()> {
-    let begun = Instant::now();
-    loop {
-        let done = connection.pragma_update(None, "journal_mode", "wal");
-        let busy = |error: &rusqlite::Error| {
-            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-        };
-        if !done.as_ref().is_err_and(busy) || begun.elapsed() >= BUSY_TIMEOUT {
-            return done;
-        }
-        thread::sleep(WAL_PAUSE);
-    }
 }
 
 /// Moves the write-ahead log into the file and empties it; whether no reader was in the way.

@@ -8,6 +8,7 @@ mod health;
 mod limits;
 mod listener;
 mod problem;
+mod reloaded;
 mod secrets;
 mod serve;
 mod service_keys;

@@ -1,5 +1,7 @@
 //! A replica set of a test's own.
 
+mod users;
+
 use std::{
     fs,
     net::TcpListener,
@@ -18,6 +20,8 @@ use super::{
     process::{Folder, Guarded},
     program,
 };
+
+pub use users::User;
 
 /// How long a server may take to start, or a set to agree on a primary. Far more than either
 /// needs, because a machine that also compiles is slow.
@@ -52,18 +56,28 @@ struct Node {
     port: u16,
     data: PathBuf,
     in_a_set: bool,
+    /// What the members of a set know each other by that lets in users alone.
+    key_file: Option<PathBuf>,
     server: Option<Guarded>,
 }
 
 impl Cluster {
     /// Starts a set of this many voting members and waits for its primary.
     pub async fn start(members: usize) -> anyhow::Result<Self> {
-        let folder = Folder::new()?;
+        Self::start_in(Folder::new()?, members, None).await
+    }
+
+    async fn start_in(
+        folder: Folder,
+        members: usize,
+        key_file: Option<PathBuf>,
+    ) -> anyhow::Result<Self> {
         let mut nodes = Vec::with_capacity(members);
         for (number, port) in free_ports(members)?.into_iter().enumerate() {
             let data = folder.path().join(number.to_string());
             fs::create_dir(&data)?;
-            let mut node = Node { port, data, in_a_set: true, server: None };
+            let key_file = key_file.clone();
+            let mut node = Node { port, data, in_a_set: true, key_file, server: None };
             node.start()?;
             nodes.push(node);
         }
@@ -82,7 +96,7 @@ impl Cluster {
         let data = folder.path().join("0");
         fs::create_dir(&data)?;
         let port = free_ports(1)?[0];
-        let mut node = Node { port, data, in_a_set: false, server: None };
+        let mut node = Node { port, data, in_a_set: false, key_file: None, server: None };
         node.start()?;
         let cluster = Self { nodes: vec![node], folder };
         cluster.nodes[0].answer().await?;
@@ -180,6 +194,10 @@ impl Node {
         arguments.extend(["--setParameter", "enableTestCommands=1"]);
         if self.in_a_set {
             arguments.extend(["--replSet", SET, "--oplogSize", "512"]);
+        }
+        let key_file = self.key_file.as_ref().map(|file| file.display().to_string());
+        if let Some(file) = &key_file {
+            arguments.extend(["--auth", "--keyFile", file]);
         }
         let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         self.server = None;

@@ -1,6 +1,10 @@
 //! Which processes a system has, and what each is told.
 
-use std::net::TcpListener;
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use standalone::data_dir::DataDir;
@@ -26,14 +30,42 @@ pub struct Layout {
     pub replicas: usize,
     /// Whether `projections follow` runs from the start.
     pub follower: bool,
+    /// Whether there are as many replicas of everything, all behind balancers, and gateways that
+    /// share their subscriptions on the MongoDB: whatever is restarted, another one is there.
+    pub balanced: bool,
+    /// What the names of the databases begin with.
+    pub prefix: String,
 }
 
 impl Layout {
+    /// Two replicas on a MongoDB.
+    pub fn on(mongo: impl Into<String>) -> Self {
+        Self {
+            mongo: mongo.into(),
+            patients_store: None,
+            replicas: 2,
+            follower: true,
+            balanced: false,
+            prefix: mongod::database("system"),
+        }
+    }
+
     /// Two replicas on the MongoDB that all tests share.
     pub async fn shared() -> Self {
-        let mongo = mongod::uri().await.to_owned();
-        Self { mongo, patients_store: None, replicas: 2, follower: true }
+        Self::on(mongod::uri().await)
     }
+}
+
+/// Where the key by which one service knows another stands: three places, because only so it can be
+/// rotated without a pause.
+#[derive(Debug)]
+pub struct ServiceKey {
+    /// What the caller shows.
+    pub shown: PathBuf,
+    /// What the callee takes.
+    pub current: PathBuf,
+    /// What the callee takes, too.
+    pub next: PathBuf,
 }
 
 /// How to start a program again.
@@ -57,36 +89,71 @@ impl System {
 
     pub(super) async fn lay_out(&mut self, layout: &Layout) -> anyhow::Result<()> {
         DataDir::open(&self.data())?.complete(true)?;
-        let mut patient_urls = Vec::new();
         let mut audit_urls = Vec::new();
         for number in 0..layout.replicas {
             let (recipe, url) = self.audit_service(number, layout)?;
             self.recipes.insert(format!("audit-service-{number}"), recipe);
-            let proxy = TcpProxy::start(url.trim_start_matches("http://")).await?;
-            let through_proxy = format!("http://{}", proxy.address());
             audit_urls.push(url);
-            self.to_audit.push(proxy);
-            let (recipe, url) = self.patient_service(&through_proxy, layout)?;
+        }
+        let all = if layout.balanced {
+            Some(self.balance("audit-service", audit_urls.clone()).await?)
+        } else {
+            None
+        };
+        let mut patient_urls = Vec::new();
+        for (number, url) in audit_urls.iter().enumerate() {
+            let audit = match &all {
+                Some(all) => all.clone(),
+                None => self.proxy_to_audit(url).await?,
+            };
+            let (recipe, url) = self.patient_service(&audit, layout)?;
             self.recipes.insert(format!("patient-service-{number}"), recipe);
             patient_urls.push(url);
         }
-        let balancer = Balancer::start(patient_urls.clone()).await?;
-        let subscriptions = self.data().join("subscriptions.toml").display().to_string();
-        let (recipe, url) = self.gateway(&balancer.url(), &audit_urls[0], &subscriptions)?;
-        self.recipes.insert("gateway".to_owned(), recipe);
-        // The last replica, so that the door and the follower ask different ones.
-        let audit_of_follower = audit_urls.last().context("a replica")?;
-        if layout.follower {
-            let recipe = self.follower(audit_of_follower)?;
-            self.recipes.insert("projections".to_owned(), recipe);
-        }
-        self.addresses = Addresses {
-            gateway: url,
-            patient_service: patient_urls[0].clone(),
-            audit_service: audit_urls[0].clone(),
+        let patients = self.balance("patient-service", patient_urls.clone()).await?;
+        // Different replicas, unless it is the same balancer.
+        let audit_of_door = all.clone().unwrap_or_else(|| audit_urls[0].clone());
+        let audit_of_follower = all.or_else(|| audit_urls.last().cloned()).context("a replica")?;
+        let gateway = if layout.balanced {
+            let mut urls = Vec::new();
+            for number in 0..layout.replicas {
+                let (recipe, url) = self.gateway(&patients, &audit_of_door, &layout.mongo)?;
+                self.recipes.insert(format!("gateway-{number}"), recipe);
+                let recipe = self.follower(&audit_of_follower)?;
+                self.recipes.insert(format!("projections-{number}"), recipe);
+                urls.push(url);
+            }
+            self.balance("gateway", urls).await?
+        } else {
+            let subscriptions = self.data().join("subscriptions.toml").display().to_string();
+            let (recipe, url) = self.gateway(&patients, &audit_of_door, &subscriptions)?;
+            self.recipes.insert("gateway".to_owned(), recipe);
+            if layout.follower {
+                let recipe = self.follower(&audit_of_follower)?;
+                self.recipes.insert("projections".to_owned(), recipe);
+            }
+            url
         };
-        self.balancer = Some(balancer);
+        self.addresses = Addresses {
+            gateway,
+            patient_service: patient_urls[0].clone(),
+            audit_service: audit_of_door,
+        };
         Ok(())
+    }
+
+    async fn balance(&mut self, name: &'static str, urls: Vec<String>) -> anyhow::Result<String> {
+        let balancer = Balancer::start(urls).await?;
+        let url = balancer.url();
+        self.balancers.insert(name, balancer);
+        Ok(url)
+    }
+
+    async fn proxy_to_audit(&mut self, url: &str) -> anyhow::Result<String> {
+        let proxy = TcpProxy::start(url.trim_start_matches("http://")).await?;
+        let url = format!("http://{}", proxy.address());
+        self.to_audit.push(proxy);
+        Ok(url)
     }
 
     fn audit_service(&self, number: usize, layout: &Layout) -> anyhow::Result<(Recipe, String)> {
@@ -99,7 +166,10 @@ impl System {
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
         arguments.extend([format!("--signing-key={}", self.secret("ledger"))]);
         arguments.extend([format!("--seal-key={}", self.secret("seal"))]);
-        for caller in ["gateway", "patient-service", "projections", "external", "operator"] {
+        for caller in ["gateway", "patient-service", "projections"] {
+            arguments.push(self.caller(caller, "audit-service")?);
+        }
+        for caller in ["external", "operator"] {
             let key = self.secret(&format!("service-{caller}"));
             arguments.push(format!("--caller={caller}={key}"));
         }
@@ -112,8 +182,9 @@ impl System {
         let mut arguments = strings(&["--listen", &listen, "--audit-url", audit]);
         arguments.extend(strings(&["--store", store, "--keys", &layout.mongo]));
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
-        arguments.push(format!("--caller=gateway={}", self.secret("service-gateway")));
-        arguments.push(format!("--audit-key={}", self.secret("service-patient-service")));
+        arguments.push(self.caller("gateway", "patient-service")?);
+        let key = self.service_key("patient-service", "audit-service")?;
+        arguments.push(format!("--audit-key={}", reference(&key.shown)));
         arguments.push(format!("--kek={}", self.secret("kek")));
         arguments.push(format!("--command-key={}", self.secret("command")));
         Ok((Recipe { program: "patient-service", arguments, url: Some(url.clone()) }, url))
@@ -126,11 +197,13 @@ impl System {
         subscriptions: &str,
     ) -> anyhow::Result<(Recipe, String)> {
         let (listen, url) = free_address()?;
-        let key = self.secret("service-gateway");
+        let key = |at| Ok(reference(&self.service_key("gateway", at)?.shown));
+        let keys: [anyhow::Result<String>; 2] = ["patient-service", "audit-service"].map(key);
+        let [patient_key, audit_key] = keys;
         let mut arguments = strings(&["--listen", &listen, "--subscriptions", subscriptions]);
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
-        arguments.extend(strings(&["--patient-url", patient, "--patient-key", &key]));
-        arguments.extend(strings(&["--audit-url", audit, "--audit-key", &key]));
+        arguments.extend(strings(&["--patient-url", patient, "--patient-key", &patient_key?]));
+        arguments.extend(strings(&["--audit-url", audit, "--audit-key", &audit_key?]));
         arguments.push(format!("--pepper={}", self.secret("pepper")));
         Ok((Recipe { program: "gateway", arguments, url: Some(url.clone()) }, url))
     }
@@ -138,14 +211,14 @@ impl System {
     pub(super) fn follower(&self, audit: &str) -> anyhow::Result<Recipe> {
         let (listen, url) = free_address()?;
         let mut arguments = strings(&["follow", "--listen", &listen]);
-        arguments.extend(self.sources(audit));
+        let key = self.service_key("projections", "audit-service")?;
+        arguments.extend(self.sources(audit, &reference(&key.shown)));
         Ok(Recipe { program: "projections", arguments, url: Some(url) })
     }
 
     /// What `projections` is told about ledger, read models and keys.
-    pub(super) fn sources(&self, audit: &str) -> Vec<String> {
-        let mut arguments = strings(&["--audit-url", audit]);
-        arguments.push(format!("--audit-key={}", self.secret("service-projections")));
+    pub(super) fn sources(&self, audit: &str, key: &str) -> Vec<String> {
+        let mut arguments = strings(&["--audit-url", audit, "--audit-key", key]);
         arguments.push(format!("--keys={}", self.location("keys.db")));
         arguments.push(format!("--kek={}", self.secret("kek")));
         arguments.extend(self.read_models());
@@ -157,6 +230,26 @@ impl System {
         strings(&["--store", &store, "--database-prefix", &self.prefix])
     }
 
+    /// Where the key of one service at another stands. It is made at the first question, of the key
+    /// that the caller has in the data directory.
+    pub fn service_key(&self, of: &str, at: &str) -> anyhow::Result<ServiceKey> {
+        let folder = self.data().join("secrets");
+        let file = |place: &str| folder.join(format!("{of}.{at}.{place}.key"));
+        let key = ServiceKey { shown: file("shown"), current: file("current"), next: file("next") };
+        let first = folder.join(format!("service-{of}.key"));
+        for place in [&key.shown, &key.current, &key.next] {
+            if !place.exists() {
+                fs::copy(&first, place)?;
+            }
+        }
+        Ok(key)
+    }
+
+    fn caller(&self, name: &str, at: &str) -> anyhow::Result<String> {
+        let ServiceKey { current, next, .. } = self.service_key(name, at)?;
+        Ok(format!("--caller={name}={},{}", reference(&current), reference(&next)))
+    }
+
     fn location(&self, file: &str) -> String {
         match &self.store {
             Store::Sqlite => format!("sqlite:{}", self.data().join(file).display()),
@@ -165,8 +258,12 @@ impl System {
     }
 
     pub(super) fn secret(&self, name: &str) -> String {
-        format!("file:{}", self.data().join("secrets").join(format!("{name}.key")).display())
+        reference(&self.data().join("secrets").join(format!("{name}.key")))
     }
+}
+
+fn reference(file: &Path) -> String {
+    format!("file:{}", file.display())
 }
 
 /// An address that nobody listens on, and its URL.

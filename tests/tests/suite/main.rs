@@ -11,6 +11,7 @@ mod erasure;
 #[path = "../../../runtime/tests/integration/fake_vault.rs"]
 mod fake_vault;
 mod faults;
+mod first_open;
 mod follower;
 mod four_processes;
 mod held_insert;
@@ -30,6 +31,7 @@ mod projection_store;
 mod proofs;
 mod refusals;
 mod replay;
+mod rotation;
 mod scenario;
 mod schemathesis;
 mod sealing;

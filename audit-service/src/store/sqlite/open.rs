@@ -1,6 +1,11 @@
 //! The file, its tables, and connections to it.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -12,6 +17,9 @@ const TABLES_VERSION: i32 = 2;
 
 /// How long to wait for another process's write or checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two tries to turn a file to write-ahead logging.
+const WAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Pages of the write-ahead log after which they are copied into the database. The indexes are
 /// written all over, so the same page is written again and again, and a long log (64 MB) copies
@@ -99,12 +107,10 @@ pub(super) fn prepare(path: &Path) -> Result<Connection, OpenError> {
     make_file(path)?;
     let mut connection = connect(path)?;
     // Checked before anything is changed: the file may be someone else's.
-    contents(&connection)?;
+    contents_now(&connection)?;
     // Of a new file alone; before its first page is written.
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    if mode != "wal" {
+    if use_wal(&connection)? != "wal" {
         return Err(OpenError::NoWriteAheadLog);
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -129,7 +135,7 @@ pub(super) fn existing(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NotAFile);
     }
     let connection = connect(path)?;
-    if contents(&connection)? == Contents::Nothing {
+    if contents_now(&connection)? == Contents::Nothing {
         Err(OpenError::NotALedger)
     } else {
         Ok(connection)
@@ -144,6 +150,23 @@ pub(super) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     // With FULL, a commit returns only when the log is on the disk.
     connection.pragma_update(None, "synchronous", "full")?;
     Ok(connection)
+}
+
+/// Turns the file to write-ahead logging; the mode that it has then. Where somebody else does so at
+/// this moment, SQLite says that it is busy at once instead of waiting.
+fn use_wal(connection: &Connection) -> rusqlite::Result<String> {
+    let begun = Instant::now();
+    loop {
+        let mode =
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0));
+        let busy = |error: &rusqlite::Error| {
+            error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+        };
+        if !mode.as_ref().is_err_and(busy) || begun.elapsed() >= BUSY_TIMEOUT {
+            return mode;
+        }
+        thread::sleep(WAL_PAUSE);
+    }
 }
 
 /// SQLite gives its log files the mode of the database, so that is all there is to set.
@@ -161,6 +184,13 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
     options.open(path).map(drop).map_err(OpenError::File)
 }
 
+/// As [`contents`], all of it at one moment: somebody else may be making the tables.
+fn contents_now(connection: &Connection) -> Result<Contents, OpenError> {
+    let transaction = connection.unchecked_transaction()?;
+    contents(&transaction)
+}
+
+/// Inside a transaction.
 fn contents(connection: &Connection) -> Result<Contents, OpenError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables: i64 =

@@ -204,12 +204,8 @@ async fn a_write_of_the_read_model_that_fails_is_repaired_on_mongodb() {
     let host = member.trim_start_matches("mongodb://").split('/').next().unwrap().to_owned();
     let proxy = TcpProxy::start(host.clone()).await.unwrap();
     let through_proxy = member.replace(&host, &proxy.address().to_string());
-    let layout = Layout {
-        mongo: cluster.uri(),
-        patients_store: Some(through_proxy),
-        replicas: 1,
-        follower: true,
-    };
+    let layout =
+        Layout { patients_store: Some(through_proxy), replicas: 1, ..Layout::on(cluster.uri()) };
     let system = System::four_processes(layout).await;
     let clinic = system.clinic();
     let _ = clinic.post("/patient", &plain_patient()).await.expect(201);

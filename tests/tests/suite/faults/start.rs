@@ -20,7 +20,7 @@ async fn a_store_that_is_not_there_yet_is_named_and_waited_for() {
     let proxy = TcpProxy::start(host.clone()).await.unwrap();
     proxy.set(Mode::Refuse);
     let mongo = member.replace(&host, &proxy.address().to_string());
-    let layout = Layout { mongo, patients_store: None, replicas: 1, follower: true };
+    let layout = Layout { replicas: 1, ..Layout::on(mongo) };
     let mut system = System::four_processes_started(layout).await;
     for (name, store) in [
         ("audit-service-0", "ledger store"),
@@ -56,7 +56,7 @@ async fn a_mongodb_that_is_no_replica_set_is_refused() {
     let server = Cluster::start_standalone().await.unwrap();
     // An address that leads to loopback without being one: on loopback it is let pass, to try out.
     let mongo = server.member_uri(0).replace("127.0.0.1", "0.0.0.0");
-    let layout = Layout { mongo, patients_store: None, replicas: 1, follower: false };
+    let layout = Layout { replicas: 1, follower: false, ..Layout::on(mongo) };
     let mut system = System::four_processes_started(layout).await;
     let status = system.program("audit-service-0").wait(PATIENCE).await.unwrap();
     assert!(!status.success());
