@@ -82,8 +82,9 @@ impl Caller {
 /// How often keys named by reference are read again.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Every caller that this service knows, by the digests of their keys. Clones share them.
-#[derive(Clone)]
+/// Every caller that this service knows, by the digests of their keys; none by default. Clones share
+/// them.
+#[derive(Clone, Default)]
 pub struct Callers {
     entries: Arc<ArcSwap<Vec<Entry>>>,
 }
