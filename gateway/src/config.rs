@@ -22,7 +22,8 @@ use crate::subscriptions::SubscriptionsLocation;
 pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin};
 pub use metrics::MetricsOptions;
 pub use oidc::{
-    FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
+    FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, KEYS_MAX_AGE, OidcOptions, OidcSettings,
+    REFRESH_INTERVAL,
 };
 pub use subscriptions::{
     AddSubscription, Done, LedgerOptions, LimitOptions, LimitSubscription, NamedSubscription,
@@ -178,8 +179,13 @@ impl Options {
         Ok(Some((address, peers.map_err(ConfigError::Insecure)?)))
     }
 
-    /// The address to listen on, and the settings with the pepper read.
-    pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
+    /// The address to listen on, and how clients are met there.
+    pub fn door(&self) -> (SocketAddr, EdgeSettings) {
+        (self.edge.listen, self.edge.door.clone().settings())
+    }
+
+    /// The settings, looked at and with the pepper read: loads secrets.
+    pub fn settings(self) -> Result<Settings, ConfigError> {
         self.upstreams.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         self.subscriptions.harden(&self.overrides).map_err(ConfigError::Insecure)?;
         let client = self.upstreams.client_tls.client().map_err(ConfigError::Client)?;
@@ -196,7 +202,7 @@ impl Options {
         bounds.apply(&mut settings);
         settings.client = client;
         settings.edge = self.edge.door.settings();
-        Ok((self.edge.listen, settings))
+        Ok(settings)
     }
 }
 
@@ -262,7 +268,7 @@ mod tests {
         let oidc = |more: &str| {
             let line = format!("{line} {more}");
             let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-            cli.options.settings().unwrap().1.oidc
+            cli.options.settings().unwrap().oidc
         };
         assert!(oidc("").is_none());
         let tokens = oidc("--oidc-issuer https://login.example --oidc-audience api").unwrap();

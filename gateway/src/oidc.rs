@@ -23,6 +23,7 @@ use crate::config::OidcSettings;
 use crate::identity::Identity;
 
 pub(crate) use bearer::bearer;
+pub use discovery::IssuerClientError;
 pub(crate) use fault::{Rejected, TokenFault};
 pub use issuer::{Issuer, IssuerError};
 
@@ -57,7 +58,7 @@ struct Verified {
 }
 
 impl Tokens {
-    pub(crate) fn new(settings: OidcSettings) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(settings: OidcSettings) -> Result<Self, IssuerClientError> {
         let keyring = Arc::new(Keyring::new(&settings)?);
         let verified = Cache::builder().max_capacity(MAX_CACHED).time_to_live(CACHE_TIME).build();
         Ok(Self { reader: Reader::new(settings), keyring, verified })

@@ -14,7 +14,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
-use runtime::health::{self, Readiness};
+use runtime::gate::Gate;
+use runtime::health::Readiness;
 use runtime::problem::{fallback_404, fallback_405, panic_response};
 use runtime::trace_context::trace_middleware;
 use tower::ServiceExt;
@@ -25,7 +26,7 @@ use crate::config::EdgeSettings;
 use crate::cors;
 use crate::docs;
 use crate::forwarded::with_client_address;
-use crate::metrics::count_request;
+use crate::metrics::{Metrics, count_request};
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
 
@@ -204,8 +205,8 @@ fn push_rest(path: &mut String, rest: &str) {
     path.push_str(if is_tile { rest } else { NO_ID });
 }
 
-/// The whole public service.
-pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSettings) -> Router {
+/// The routes that need the gateway to be there.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let mut app = Router::new();
     for route in ROUTES {
         app = match route.target {
@@ -216,19 +217,32 @@ pub(crate) fn router(gateway: Arc<Gateway>, readiness: Readiness, edge: &EdgeSet
             Target::Docs => {
                 app.route(route.path, get(docs::page)).route(docs::FILES, get(docs::file))
             }
-            // Both routes come with `health::routes`.
+            // Both routes are there before: see `door`.
             Target::Health => app,
         };
     }
     let metrics = Arc::clone(&gateway.metrics);
-    let app = app
-        .with_state(gateway)
-        .merge(health::routes(readiness))
+    app.with_state(gateway)
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn(trace_middleware))
         .layer(CatchPanicLayer::custom(panic_response))
-        .layer(from_fn_with_state(metrics, count_request));
+        .layer(from_fn_with_state(metrics, count_request))
+}
+
+/// The whole public service: health, and what the gate is opened with.
+pub(crate) fn door(
+    gate: &Gate,
+    readiness: Readiness,
+    metrics: &Arc<Metrics>,
+    edge: &EdgeSettings,
+) -> Router {
+    // On its own routes alone, because those behind the gate have these layers themselves.
+    let app = gate
+        .router(readiness)
+        .method_not_allowed_fallback(fallback_405)
+        .route_layer(from_fn(trace_middleware))
+        .route_layer(from_fn_with_state(Arc::clone(metrics), count_request));
     let app = match cors::layer(&edge.cors_origins) {
         Some(cors) => app.layer(cors),
         None => app,

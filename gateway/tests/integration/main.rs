@@ -24,5 +24,6 @@ mod reload;
 mod retries;
 mod secrecy;
 mod smuggling;
+mod starting;
 mod subscriptions;
 mod tls;

@@ -36,6 +36,7 @@ mod sealing;
 mod secrecy;
 mod security_md;
 mod signed_export;
+mod starts;
 mod subscriptions;
 mod tamper;
 mod users;
