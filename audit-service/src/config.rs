@@ -120,6 +120,9 @@ pub struct KeygenArgs {
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// A setting is insecure, or its secret cannot be had.
+    #[error(transparent)]
+    Insecure(#[from] Insecure),
     /// A secret cannot be used.
     #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
@@ -139,30 +142,38 @@ pub enum ConfigError {
     #[error("a key file could not be written")]
     Io(#[from] std::io::Error),
     /// The process was told to stop.
-    #[error("stopped while waiting for the ledger store")]
+    #[error("stopped while waiting for secrets or the ledger store")]
     Stopped,
 }
 
 impl ServeArgs {
-    /// Looks whether the settings are secure; whose connections are taken then.
-    pub fn harden(&self, over: &Overrides) -> Result<Peers, Insecure> {
-        over.store("--store", &self.store)?;
-        over.keys("--signing-key", &self.signing_key)?;
-        over.keys("--seal-key", [&self.seal_key])?;
-        over.callers(&self.callers)?;
+    /// Whose connections are taken.
+    pub fn peers(&self, over: &Overrides) -> Result<Peers, Insecure> {
         over.peers("--listen", self.listen, &self.peers.networks)
     }
 
-    /// Loads the secrets and opens the store, waiting for one that is not there yet.
+    /// Looks whether the settings are secure. Loads secrets.
+    fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        over.store("--store", &self.store)?;
+        over.keys("--signing-key", &self.signing_key)?;
+        over.keys("--seal-key", [&self.seal_key])?;
+        over.callers(&self.callers)
+    }
+
+    /// Loads the secrets, refuses insecure ones, makes `callers` known and opens the store, waiting
+    /// for one that is not there yet. The keys of callers are read again until `shutdown`.
     pub async fn parts(
-        &self,
+        self: Arc<Self>,
+        overrides: Overrides,
+        callers: &Callers,
         readiness: &Readiness,
         shutdown: &CancellationToken,
     ) -> Result<Parts, ConfigError> {
-        let signing_keys =
-            self.signing_key.iter().map(SecretRef::load).collect::<Result<Vec<_>, _>>()?;
-        let signer = CheckpointSigner::from_secrets(&signing_keys)?;
-        let seal_key = SealKey::new(*self.seal_key.load()?.key32()?);
+        let (args, known) = (Arc::clone(&self), callers.clone());
+        let loaded =
+            secrets::loading(readiness, shutdown, move || args.load(&overrides, &known)).await?;
+        let (signer, seal_key) = loaded.ok_or(ConfigError::Stopped)?;
+        tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
         let options = MongoOptions { cosmos_consistency: self.cosmos_consistency };
         let store =
             open_store(&self.store, &self.database_prefix, options, readiness, shutdown).await?;
@@ -177,11 +188,22 @@ impl ServeArgs {
         })
     }
 
-    /// The callers and their keys, which are read again until `shutdown`.
-    pub fn callers(&self, shutdown: &CancellationToken) -> Result<Callers, ConfigError> {
-        let callers = Callers::load(&self.callers)?;
-        tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
-        Ok(callers)
+    fn load(
+        &self,
+        overrides: &Overrides,
+        callers: &Callers,
+    ) -> Result<(CheckpointSigner, SealKey), ConfigError> {
+        self.harden(overrides)?;
+        callers.reload(&self.callers)?;
+        let signing_keys =
+            self.signing_key.iter().map(SecretRef::load).collect::<Result<Vec<_>, _>>()?;
+        let signer = CheckpointSigner::from_secrets(&signing_keys)?;
+        if let Some(sas) = &self.outside.anchors.anchor_sas {
+            // Nothing waits for anchors: the first load has its time here, and whoever writes to one
+            // says later what is wrong with it.
+            let _ = sas.load();
+        }
+        Ok((signer, SealKey::new(*self.seal_key.load()?.key32()?)))
     }
 }
 

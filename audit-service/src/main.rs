@@ -1,11 +1,16 @@
 //! The audit service as a program.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use audit_service::{
     config::{Cli, Command, ServeArgs},
     rotate_key::{RotateKeyArgs, Rotated},
 };
-use runtime::{crypto, hardening::Overrides, health::Readiness, settings, shutdown, telemetry};
+use runtime::{
+    crypto, hardening::Overrides, health::Readiness, secrets, service_keys::Callers, settings,
+    shutdown, telemetry,
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -15,22 +20,26 @@ async fn main() -> anyhow::Result<()> {
     match cli.command {
         Command::Keygen(args) => Ok(args.run()?),
         Command::RotateKey(args) => rotate_key(&args, &cli.overrides).await,
-        Command::Serve(args) => serve(*args, &cli.overrides).await,
+        Command::Serve(args) => serve(*args, cli.overrides).await,
     }
 }
 
-async fn serve(args: ServeArgs, overrides: &Overrides) -> anyhow::Result<()> {
+async fn serve(args: ServeArgs, overrides: Overrides) -> anyhow::Result<()> {
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
-    let peers = args.harden(overrides)?;
-    let readiness = Readiness::default();
+    let args = Arc::new(args);
+    let peers = args.peers(&overrides)?;
+    let (readiness, callers) = (Readiness::default(), Callers::default());
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
-    let listener = args.peers.listener(listener, peers)?;
-    let callers = args.callers(&shutdown)?;
-    let parts = args.parts(&readiness, &shutdown);
-    Ok(audit_service::run(listener, callers, readiness.clone(), shutdown.clone(), parts).await?)
+    let tls = Arc::clone(&args);
+    let listener = move || tls.peers.listener(listener, peers);
+    // Nobody can ask for readiness yet.
+    let listener = secrets::loading(&Readiness::default(), &shutdown, listener).await?;
+    let Some(listener) = listener else { return Ok(()) };
+    let (parts, stop) = (args.parts(overrides, &callers, &readiness, &shutdown), shutdown.clone());
+    Ok(audit_service::run(listener, callers.clone(), readiness.clone(), stop, parts).await?)
 }
 
 #[allow(clippy::print_stdout)]

@@ -23,8 +23,8 @@ use crate::subscriptions::SubscriptionsLocation;
 pub use edge::{DoorOptions, EdgeOptions, EdgeSettings, NotAnOrigin, Origin, UNAUTHENTICATED_RATE};
 pub use metrics::MetricsOptions;
 pub use oidc::{
-    FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, OidcOptions, OidcSettings, REFRESH_INTERVAL,
-    TOKEN_RATE,
+    FETCH_FLOOR, FETCH_TIMEOUT, Issuer, IssuerError, KEYS_MAX_AGE, OidcOptions, OidcSettings,
+    REFRESH_INTERVAL, TOKEN_RATE,
 };
 pub(crate) use rate::MAX_RATE;
 pub use rate::Rate;
@@ -190,8 +190,13 @@ impl Options {
         Ok(Some((address, peers.map_err(ConfigError::Insecure)?)))
     }
 
-    /// The address to listen on, and the settings with the pepper read.
-    pub fn settings(self) -> Result<(SocketAddr, Settings), ConfigError> {
+    /// The address to listen on, and how clients are met there.
+    pub fn door(&self) -> (SocketAddr, EdgeSettings) {
+        (self.edge.listen, self.edge.door.clone().settings())
+    }
+
+    /// The settings, looked at and with the pepper read: loads secrets.
+    pub fn settings(self) -> Result<Settings, ConfigError> {
         self.harden().map_err(ConfigError::Insecure)?;
         let client_tls = &self.upstreams.client_tls;
         let client = client_tls.client().map_err(ConfigError::Client)?;
@@ -210,7 +215,7 @@ impl Options {
         settings.client = client;
         settings.connector = connector;
         settings.edge = self.edge.door.settings();
-        Ok((self.edge.listen, settings))
+        Ok(settings)
     }
 
     /// Looks whether the settings are secure.
@@ -284,7 +289,7 @@ mod tests {
         let oidc = |more: &str| {
             let line = format!("{line} {more}");
             let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
-            cli.options.settings().unwrap().1.oidc
+            cli.options.settings().unwrap().oidc
         };
         assert!(oidc("").is_none());
         let tokens = oidc("--oidc-issuer https://login.example --oidc-audience api").unwrap();

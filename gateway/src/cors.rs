@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
+use futures::future::Either;
 use http::header::{
     ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH,
     IF_NONE_MATCH, LINK, LOCATION, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, Method};
-use tower::{ServiceExt, service_fn};
+use runtime::serve::App;
+use tower::{Layer, Service, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::config::Origin;
@@ -18,17 +19,15 @@ use crate::config::Origin;
 const MAX_AGE: Duration = Duration::from_mins(10);
 
 /// `app` as pages of these origins may use it.
-pub(crate) fn shared(app: Router, origins: &[Origin]) -> Router {
-    if origins.is_empty() {
-        return app;
-    }
-    let shared = app.clone().layer(layer(origins));
-    // The layer would answer every OPTIONS, also where there is nothing.
-    Router::new().fallback_service(service_fn(move |request: Request| {
-        let other = request.method() == Method::OPTIONS && !is_preflight(request.headers());
-        let app = if other { &app } else { &shared };
-        app.clone().oneshot(request)
-    }))
+pub(crate) fn shared<A: App>(app: A, origins: &[Origin]) -> impl App + use<A> {
+    let shared = (!origins.is_empty()).then(|| layer(origins).layer(app.clone()));
+    service_fn(move |request: Request| match &shared {
+        // The layer would answer every OPTIONS, also where there is nothing.
+        Some(shared) if request.method() != Method::OPTIONS || is_preflight(request.headers()) => {
+            Either::Left(shared.clone().call(request))
+        }
+        _ => Either::Right(app.clone().call(request)),
+    })
 }
 
 /// What only a browser asks, before it sends a request of a page (Fetch, "CORS-preflight request").

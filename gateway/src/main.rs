@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
-use gateway::Listeners;
 use gateway::config::{Cli, Command, Done};
+use gateway::{Listeners, run_once_loaded};
+use runtime::health::Readiness;
 use runtime::listener::Listener;
+use runtime::secrets::loading;
 use tokio::net::TcpListener;
 
 /// Each request allocates some hundred times; the system's allocator takes a tenth of its time.
@@ -25,15 +27,17 @@ async fn main() -> anyhow::Result<()> {
     }
     let shutdown = runtime::shutdown::on_signals();
     let metrics = cli.options.metrics_listen()?;
-    let (address, settings) = cli.options.settings()?;
+    let (address, edge) = cli.options.door();
     let public = listen(address).await?;
     let metrics = match metrics {
         Some((address, peers)) => Some(Listener::new(listen(address).await?, peers)),
         None => None,
     };
     tracing::info!(address = %public.local_addr()?, "gateway is listening");
-    gateway::run(Listeners { public, metrics }, settings, shutdown).await?;
-    Ok(())
+    let (listeners, readiness) = (Listeners { public, metrics }, Readiness::default());
+    let (loaded, told) = (readiness.clone(), shutdown.clone());
+    let settings = loading(&loaded, &told, move || cli.options.settings());
+    Ok(run_once_loaded(listeners, edge, readiness, settings, shutdown).await?)
 }
 
 /// The one place where a key is shown, and only once: the store holds its digest alone.

@@ -25,6 +25,7 @@ use crate::identity::Identity;
 use crate::rates::Rates;
 
 pub(crate) use bearer::bearer;
+pub use discovery::IssuerClientError;
 pub(crate) use fault::{Rejected, TokenFault};
 pub use issuer::{Issuer, IssuerError};
 
@@ -61,7 +62,7 @@ struct Verified {
 }
 
 impl Tokens {
-    pub(crate) fn new(settings: OidcSettings) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(settings: OidcSettings) -> Result<Self, IssuerClientError> {
         let keyring = Arc::new(Keyring::new(&settings)?);
         let verified = Cache::builder().max_capacity(MAX_CACHED).time_to_live(CACHE_TIME).build();
         let rates = Rates::new(settings.rate);

@@ -15,7 +15,8 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Method, Uri};
 use percent_encoding::percent_decode_str;
-use runtime::health::{self, Readiness};
+use runtime::gate::Gate;
+use runtime::health::Readiness;
 use runtime::problem::{fallback_404, fallback_405};
 use runtime::serve::App;
 use tower::{Service, service_fn};
@@ -25,6 +26,7 @@ use crate::config::EdgeSettings;
 use crate::cors;
 use crate::docs;
 use crate::forwarded::with_client_address;
+use crate::metrics::Metrics;
 use crate::observed::{observe, observe_matched, template};
 use crate::proxy::Gateway;
 use crate::subscriptions::Scope;
@@ -207,15 +209,11 @@ fn push_rest(path: &mut String, rest: &str) {
     path.push_str(if is_tile { rest } else { NO_ID });
 }
 
-/// The whole public service.
-pub(crate) fn router(
-    gateway: Arc<Gateway>,
-    readiness: Readiness,
-    edge: &EdgeSettings,
-) -> impl App + use<> {
+/// The routes that need the gateway to be there.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     // Observed by their own handlers, which know the route: a layer costs as much as the key check.
     let mut guarded = Router::new().method_not_allowed_fallback(not_allowed);
-    let mut open = health::routes(readiness);
+    let mut open = Router::new();
     for route in ROUTES {
         match route.target {
             Target::Patients | Target::Audit(_) | Target::Echo => {
@@ -224,18 +222,39 @@ pub(crate) fn router(
             Target::Document => open = open.route(route.path, get(docs::openapi)),
             Target::Docs => open = open.route(route.path, get(docs::page)),
             Target::DocsFile => open = open.route(route.path, get(docs::file)),
-            // Both routes come with `health::routes`.
+            // Both routes are there before: see `door`.
             Target::Health => {}
         }
     }
     let observe = from_fn_with_state(Arc::clone(&gateway.metrics), observe_matched);
     let open = open.fallback(fallback_404).method_not_allowed_fallback(fallback_405).layer(observe);
-    let app = cors::shared(guarded.with_state(gateway).merge(open), &edge.cors_origins);
+    guarded.with_state(gateway).merge(open)
+}
+
+/// The whole public service: health, and what the gate is opened with.
+pub(crate) fn door(
+    gate: &Gate,
+    readiness: Readiness,
+    metrics: &Arc<Metrics>,
+    edge: &EdgeSettings,
+) -> impl App + use<> {
+    let observe = from_fn_with_state(Arc::clone(metrics), observe_matched);
+    let health = gate.health(readiness).method_not_allowed_fallback(fallback_405).layer(observe);
+    let gate = gate.clone();
+    let app = service_fn(move |request: Request| {
+        let is_health = ROUTES
+            .iter()
+            .any(|route| route.target == Target::Health && route.path == request.uri().path());
+        let mut app = if is_health { health.clone() } else { gate.routes() };
+        app.call(request)
+    });
+    let app = cors::shared(app, &edge.cors_origins);
     // Outside of routing, because the path decides about the route.
     let (proxies, tls) = (Arc::new(edge.trusted_proxies.clone()), edge.tls.is_some());
     service_fn(move |request| {
         let request = with_client_address(&proxies, without_trailing_slash(request));
-        app.clone().call(request).map_ok(move |response| secured(response, tls))
+        let mut app = app.clone();
+        app.call(request).map_ok(move |response| secured(response, tls))
     })
 }
 

@@ -11,7 +11,7 @@ use runtime::{
     hardening::{Insecure, Overrides, PeerArgs},
     health::Readiness,
     listener::Peers,
-    secrets::{SecretError, SecretRef},
+    secrets::{self, Secret, SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
     store_location::StoreLocation,
 };
@@ -115,6 +115,9 @@ pub struct Settings {
 /// Why the settings do not make a service.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// A setting is insecure, or its secret cannot be had.
+    #[error(transparent)]
+    Insecure(#[from] Insecure),
     /// A secret cannot be used.
     #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
@@ -127,48 +130,56 @@ pub enum ConfigError {
 }
 
 impl Settings {
-    /// Looks whether the settings are secure; whose connections are taken then.
-    pub fn harden(&self) -> Result<Peers, Insecure> {
+    /// Whose connections are taken.
+    pub fn peers(&self) -> Result<Peers, Insecure> {
+        self.overrides.peers("--listen", self.listen, &self.peers.networks)
+    }
+
+    /// Looks whether the settings are secure. Loads secrets.
+    fn harden(&self) -> Result<(), Insecure> {
         let over = &self.overrides;
         over.store("--store", &self.store)?;
         self.ring.harden(over)?;
         over.upstream("--audit-url", &self.audit_url)?;
         over.keys("--audit-key", [&self.audit_key])?;
         over.keys("--command-key", [&self.command_key])?;
-        over.callers(&self.callers)?;
-        over.peers("--listen", self.listen, &self.peers.networks)
+        over.callers(&self.callers)
     }
 
-    /// Who is let in. Their keys are read again until `shutdown`.
-    pub fn door(&self, shutdown: &CancellationToken) -> Result<Door, ConfigError> {
-        let callers = Callers::load(&self.callers)?;
-        tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
-        let callers = Arc::new(callers);
-        Ok(Door { callers, readiness: Readiness::default() })
-    }
-
-    /// Loads the secrets and opens the stores, waiting for those that are not there yet; `None`
-    /// when shutdown came first.
+    /// Loads the secrets, refuses insecure ones, lets callers in and opens the stores, waiting for
+    /// those that are not there yet; `None` when shutdown came first. The keys of callers are read
+    /// again until `shutdown`.
     pub async fn connect(
-        &self,
-        readiness: &Readiness,
+        self: Arc<Self>,
+        door: &Door,
         shutdown: &CancellationToken,
     ) -> Result<Option<Deps>, ConfigError> {
-        match self.open(readiness, shutdown).await {
+        let (settings, callers) = (Arc::clone(&self), Arc::clone(&door.callers));
+        let loaded = secrets::loading(&door.readiness, shutdown, move || settings.load(&callers));
+        let Some(loaded) = loaded.await? else { return Ok(None) };
+        let callers = Callers::clone(&door.callers);
+        tokio::spawn(callers.keep_reloading(self.callers.clone(), shutdown.clone()));
+        match self.open(loaded, &door.readiness, shutdown).await {
             Ok(deps) => Ok(Some(deps)),
             Err(ConfigError::Open(OpenError::Stopped)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
+    fn load(&self, callers: &Callers) -> Result<Loaded, ConfigError> {
+        self.harden()?;
+        callers.reload(&self.callers)?;
+        let options = Options::new(&self.audit_url, self.audit_key.load()?);
+        let audit = Options { http: self.client_tls.client()?, ..options };
+        Ok(Loaded { audit, command_key: self.command_key.load()? })
+    }
+
     async fn open(
         &self,
+        Loaded { audit, command_key }: Loaded,
         readiness: &Readiness,
         shutdown: &CancellationToken,
     ) -> Result<Deps, ConfigError> {
-        let audit_key = self.audit_key.load()?;
-        let command_key = self.command_key.load()?;
-        let http = self.client_tls.client()?;
         let ring = readiness.component("key ring");
         let store = readiness.component(PROJECTION_STORE);
         let (store, ring) = tokio::try_join!(
@@ -179,11 +190,16 @@ impl Settings {
                 open_key_ring(&self.ring.keys, &self.ring.database_prefix, &self.ring.kek)
             }),
         )?;
-        let options = Options::new(&self.audit_url, audit_key);
-        let audit = AuditClient::start(Options { http, ..options });
+        let audit = AuditClient::start(audit);
         audit.keep_reading_key(self.audit_key.clone());
         Ok(Deps { audit, store, ring, command_key, clock: SYSTEM_CLOCK })
     }
+}
+
+/// What is had before the stores are opened.
+struct Loaded {
+    audit: Options,
+    command_key: Secret,
 }
 
 /// The machine's clock.

@@ -1,12 +1,17 @@
 //! The patient service as a program.
 
+use std::sync::Arc;
+
 use anyhow::{Context, ensure};
 use patient_service::{
+    Door,
     config::{Cli, Settings},
     keys::KeysCommand,
     run_once_connected,
 };
-use runtime::{crypto, hardening::Overrides, settings, shutdown, telemetry};
+use runtime::{
+    crypto, hardening::Overrides, health::Readiness, secrets, settings, shutdown, telemetry,
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -21,16 +26,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::init("patient-service");
     crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
-    let peers = settings.harden()?;
-    let door = settings.door(&shutdown)?;
+    let (settings, door) = (Arc::new(settings), Door::default());
+    let peers = settings.peers()?;
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     tracing::info!(address = %listener.local_addr()?, "patient-service is listening");
-    let listener = settings.peers.listener(listener, peers)?;
-    let readiness = door.readiness.clone();
-    let connect = settings.connect(&readiness, &shutdown);
-    Ok(run_once_connected(listener, door, connect, shutdown.clone()).await?)
+    let tls = Arc::clone(&settings);
+    let listener = move || tls.peers.listener(listener, peers);
+    // Nobody can ask for readiness yet.
+    let listener = secrets::loading(&Readiness::default(), &shutdown, listener).await?;
+    let Some(listener) = listener else { return Ok(()) };
+    let connect = settings.connect(&door, &shutdown);
+    Ok(run_once_connected(listener, door.clone(), connect, shutdown.clone()).await?)
 }
 
 /// The result goes to standard output, the progress to standard error.

@@ -38,8 +38,8 @@ pub struct Deps {
     pub clock: Clock,
 }
 
-/// Who is let in, and who is told how the service is.
-#[derive(Clone)]
+/// Who is let in, and who is told how the service is; nobody yet by default.
+#[derive(Clone, Default)]
 pub struct Door {
     /// Callers and their service keys; `gateway` alone may ask.
     pub callers: Arc<Callers>,

@@ -23,9 +23,7 @@ use projections::{
     store::ProjectionStore,
 };
 use runtime::{
-    hardening::Overrides,
-    health::{self, Readiness},
-    serve::serve,
+    gate::Gate, hardening::Overrides, health::Readiness, secrets::loading, serve::serve,
 };
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -35,21 +33,35 @@ use tokio_util::sync::CancellationToken;
 const DIFFERENT: u8 = 1;
 
 pub(crate) async fn follow(
-    args: FollowArgs,
-    overrides: &Overrides,
+    args: Arc<FollowArgs>,
+    overrides: Overrides,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let peers = args.peers(overrides)?;
-    let readiness = Readiness::default();
+    let peers = args.peers(&overrides)?;
+    let (readiness, gate) = (Readiness::default(), Gate::default());
     let component = readiness.component("follower");
     let listener = TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let tls = Arc::clone(&args);
+    let listener = move || tls.peers.listener(listener, peers);
+    // Nobody can ask for readiness yet.
+    let listener = loading(&Readiness::default(), &shutdown, listener).await?;
+    let Some(listener) = listener else { return Ok(()) };
+    let health = gate.router(readiness.clone());
+    let serving = tokio::spawn(serve(listener, health, shutdown.clone()));
+    let secrets = Arc::clone(&args);
+    let load = move || {
+        secrets.harden(&overrides)?;
+        // What is loaded again below is at hand then.
+        anyhow::Ok(secrets.sources.ledger.client_tls.client().map(drop)?)
+    };
+    if loading(&readiness, &shutdown, load).await?.is_none() {
+        return Ok(serving.await??);
+    }
     let (progress, shown) = watch::channel(Progress::default());
     let (audit, _) = ledger(&args.sources.ledger)?;
-    let routes = health::routes(readiness.clone()).merge(metrics::routes(shown, audit, now));
-    let serving =
-        tokio::spawn(serve(args.peers.listener(listener, peers)?, routes, shutdown.clone()));
+    gate.open(metrics::routes(shown, audit, now));
     let keep_search_criteria = args.keep_search_criteria;
     let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
     match deps(&args.sources, &readiness, &shutdown).await {

@@ -228,7 +228,7 @@ impl Command {
     /// Looks whether the settings are secure.
     pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
         match self {
-            Self::Follow(args) => args.sources.harden(over),
+            Self::Follow(args) => args.harden(over),
             Self::Rebuild(args) => args.sources.harden(over),
             Self::Status(args) => args.ledger.harden(over).and_then(|()| args.store.harden(over)),
             Self::Digest(args) => args.store.harden(over),
@@ -242,6 +242,11 @@ impl Command {
 }
 
 impl FollowArgs {
+    /// Looks whether the settings are secure. Loads secrets.
+    pub fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
+        self.sources.harden(over)
+    }
+
     /// Whose connections are taken.
     pub fn peers(&self, over: &Overrides) -> Result<Peers, Insecure> {
         over.peers("--listen", self.listen, &self.peers.networks)

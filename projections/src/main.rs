@@ -23,10 +23,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(Cli { command, overrides }: Cli) -> anyhow::Result<ExitCode> {
-    command.harden(&overrides)?;
+    // The follower looks at its settings when its health can be asked for.
+    if !matches!(command, Command::Follow(_)) {
+        command.harden(&overrides)?;
+    }
     let shutdown = shutdown::on_signals();
     match command {
-        Command::Follow(args) => commands::follow(*args, &overrides, shutdown).await?,
+        Command::Follow(args) => commands::follow(args.into(), overrides, shutdown).await?,
         Command::Rebuild(args) => return commands::rebuild(*args, shutdown).await,
         Command::Status(args) => commands::status(*args).await?,
         Command::Digest(args) => commands::digest(args).await?,

@@ -1,31 +1,30 @@
 //! A service that answers health from its first moment and opens when its stores are there.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
-use axum::{
-    Router,
-    extract::Request,
-    response::{IntoResponse, Response},
-};
+use axum::{Router, extract::Request, middleware::from_fn};
 use tower::{ServiceExt, service_fn};
 
 use crate::{
     health::{self, Component, Readiness},
-    problem::Problem,
+    problem::{Outcome, Problem},
+    trace_context::trace_middleware,
 };
 
 /// The routes of a service, which may not be there yet.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<RwLock<State>>);
 
-#[derive(Default)]
 struct State {
-    routes: Option<Router>,
+    routes: Router,
     /// Of each router that this gate was made into.
     parts: Vec<Component>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { routes: closed(), parts: Vec::new() }
+    }
 }
 
 impl Gate {
@@ -33,26 +32,30 @@ impl Gate {
     /// opened the service is not ready, whatever its stores are.
     pub fn router(&self, readiness: Readiness) -> Router {
         let gate = self.clone();
+        self.health(readiness)
+            .fallback_service(service_fn(move |request: Request| gate.routes().oneshot(request)))
+    }
+
+    /// Health alone, for who asks for [`routes`](Self::routes) by itself.
+    pub fn health(&self, readiness: Readiness) -> Router {
         self.write().parts.push(readiness.component("routes"));
-        health::routes(readiness).fallback_service(service_fn(move |request| {
-            let routes = gate.routes();
-            async move { Ok::<_, Infallible>(answer(routes, request).await) }
-        }))
+        health::routes(readiness)
     }
 
     /// Opens the gate.
     pub fn open(&self, routes: Router) {
         let mut state = self.write();
-        state.routes = Some(routes);
+        state.routes = routes;
         state.parts.iter().for_each(Component::ready);
     }
 
     /// Closes the gate and drops the routes with everything that they hold.
     pub fn close(&self) {
-        self.write().routes = None;
+        self.write().routes = closed();
     }
 
-    fn routes(&self) -> Option<Router> {
+    /// What the gate was opened with, or 503 for everything while it is closed.
+    pub fn routes(&self) -> Router {
         self.0.read().unwrap_or_else(PoisonError::into_inner).routes.clone()
     }
 
@@ -61,11 +64,10 @@ impl Gate {
     }
 }
 
-async fn answer(routes: Option<Router>, request: Request) -> Response {
-    match routes {
-        Some(routes) => routes.oneshot(request).await.into_response(),
-        None => Problem::unavailable("the service is starting or stopping; nothing was stored")
-            .outcome(crate::problem::Outcome::NothingStored)
-            .into_response(),
-    }
+fn closed() -> Router {
+    let refuse = async || {
+        Problem::unavailable("the service is starting or stopping; nothing was stored")
+            .outcome(Outcome::NothingStored)
+    };
+    Router::new().fallback(refuse).layer(from_fn(trace_middleware))
 }

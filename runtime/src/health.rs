@@ -19,6 +19,8 @@ pub struct Readiness {
 #[derive(Clone, Debug)]
 pub struct Component {
     name: &'static str,
+    /// Whether the process is ready without it.
+    advisory: bool,
     /// Why it is not ready; `None` when it is.
     reason: Arc<Mutex<Option<&'static str>>>,
 }
@@ -26,20 +28,29 @@ pub struct Component {
 impl Readiness {
     /// The part of this name, which starts as not ready; asked again, the same part.
     pub fn component(&self, name: &'static str) -> Component {
-        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
-        let component = components
-            .entry(name)
-            .or_insert_with(|| Component { name, reason: Arc::new(Mutex::new(Some("starting"))) });
-        component.clone()
+        self.part(name, false)
     }
 
-    /// Whether every part is ready.
+    /// As [`component`](Self::component), but shown alone: the process is ready without it, because
+    /// some of those that it serves do not need it.
+    pub fn advisory(&self, name: &'static str) -> Component {
+        self.part(name, true)
+    }
+
+    fn part(&self, name: &'static str, advisory: bool) -> Component {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        let starting = || Arc::new(Mutex::new(Some("starting")));
+        let component = components.entry(name);
+        component.or_insert_with(|| Component { name, advisory, reason: starting() }).clone()
+    }
+
+    /// Whether every part is ready that serving needs.
     pub fn is_ready(&self) -> bool {
         self.components
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .values()
-            .all(Component::is_ready)
+            .all(|component| component.advisory || component.is_ready())
     }
 }
 
@@ -95,19 +106,22 @@ pub fn routes(readiness: Readiness) -> Router {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Report>) {
-    let components: BTreeMap<_, _> = readiness
+    let mut ready = true;
+    let components = readiness
         .components
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .iter()
-        .map(|(name, component)| (*name, component.reason()))
+        .map(|(name, component)| {
+            let reason = component.reason();
+            ready &= component.advisory || reason.is_none();
+            (*name, reason.unwrap_or("ready"))
+        })
         .collect();
-    let (code, status) = if components.values().all(Option::is_none) {
+    let (code, status) = if ready {
         (StatusCode::OK, "ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     };
-    let components =
-        components.into_iter().map(|(name, reason)| (name, reason.unwrap_or("ready"))).collect();
     (code, Json(Report { status, components: Some(components) }))
 }

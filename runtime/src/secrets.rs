@@ -3,6 +3,7 @@
 //! A setting never holds a secret, only where it is; nothing here prints one.
 
 mod error;
+mod loading;
 pub mod vault;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::files::sync_folder_of;
 
 pub use error::SecretError;
+pub use loading::{SECRETS, loading};
 use vault::{VaultSecret, Vaults};
 
 /// The longest secret that is loaded, in bytes; keys, passwords and connection strings are far
@@ -79,7 +81,7 @@ impl SecretRef {
     /// Reads the secret as it is now, without one trailing newline.
     ///
     /// The first load of a vault's secret blocks for at most [`vault::PATIENCE`]; later ones answer
-    /// at once with the last value that the vault gave.
+    /// at once with the last value that the vault gave. Services do that first one by [`loading`].
     ///
     /// # Errors
     /// [`SecretError`] naming this reference when there is nothing to read, or nothing in it.

@@ -82,10 +82,17 @@ impl Caller {
 /// How often keys named by reference are read again.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Every caller that this service knows, by the digests of their keys. Clones share them.
+/// Every caller that this service knows, by the digests of their keys; none by default. Clones share
+/// them.
 #[derive(Clone)]
 pub struct Callers {
     entries: Arc<Reloaded<Vec<Entry>>>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
 }
 
 #[derive(PartialEq)]

@@ -1,6 +1,7 @@
 //! Bearer tokens of an `OpenID` provider.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,6 +20,10 @@ pub const FETCH_FLOOR: Duration = Duration::from_secs(30);
 /// Between two fetches of the issuer's keys without any cause: what it withdraws is refused after
 /// this at the latest.
 pub const REFRESH_INTERVAL: Duration = Duration::from_hours(1);
+
+/// How long the issuer's keys count that were fetched last. An outage of the issuer may last so long
+/// without any consequence, and a key that it withdraws during one counts so long at the most.
+pub const KEYS_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// How long fetching the issuer's keys may take, from the first connection to the last byte.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,6 +107,20 @@ pub struct OidcOptions {
         default_value_t = TOKEN_RATE.burst
     )]
     token_burst: NonZeroU32,
+    /// Seconds after which keys of the issuer no longer count that could not be fetched again;
+    /// tokens are answered 503 then
+    #[arg(
+        long,
+        env = "VITALOG_OIDC_KEYS_MAX_AGE",
+        value_name = "SECONDS",
+        default_value_t = KEYS_MAX_AGE.as_secs(),
+        value_parser = clap::value_parser!(u64).range(60..=30 * 86_400)
+    )]
+    oidc_keys_max_age: u64,
+    /// File of the authorities (PEM) whose certificates of the issuer are taken; without it those of
+    /// the system
+    #[arg(long, env = "VITALOG_OIDC_CA", value_name = "PATH", requires = "oidc_issuer")]
+    oidc_ca: Option<PathBuf>,
 }
 
 impl OidcOptions {
@@ -113,6 +132,8 @@ impl OidcOptions {
         settings.scope_claims = self.oidc_scope_claims;
         settings.scope_map = self.oidc_scope_map;
         settings.rate = Rate { per_second: self.token_rate, burst: self.token_burst };
+        settings.keys_max_age = Duration::from_secs(self.oidc_keys_max_age);
+        settings.ca = self.oidc_ca;
         Some(settings)
     }
 }
@@ -140,6 +161,10 @@ pub struct OidcSettings {
     pub refresh_interval: Duration,
     /// See [`FETCH_TIMEOUT`].
     pub fetch_timeout: Duration,
+    /// See [`KEYS_MAX_AGE`].
+    pub keys_max_age: Duration,
+    /// The authorities whose certificates the issuer may have; without it those of the system.
+    pub ca: Option<PathBuf>,
 }
 
 impl OidcSettings {
@@ -157,6 +182,8 @@ impl OidcSettings {
             fetch_floor: FETCH_FLOOR,
             refresh_interval: REFRESH_INTERVAL,
             fetch_timeout: FETCH_TIMEOUT,
+            keys_max_age: KEYS_MAX_AGE,
+            ca: None,
         }
     }
 }
@@ -221,7 +248,7 @@ mod tests {
         let settings = parse(&format!(
             "{ISSUER} --oidc-audience api://other --oidc-algorithms ES384,EdDSA \
              --oidc-scope-map Patient.Read=patient:read --oidc-scope-map a=b=audit:read \
-             --token-rate 7 --token-burst 9"
+             --token-rate 7 --token-burst 9 --oidc-keys-max-age 3600 --oidc-ca ca.pem"
         ));
         let settings = settings.unwrap().unwrap();
         assert_eq!(settings.audiences, ["api", "api://other"]);
@@ -229,6 +256,8 @@ mod tests {
         let map = [("Patient.Read".into(), Scope::PatientRead), ("a=b".into(), Scope::AuditRead)];
         assert_eq!(settings.scope_map, map);
         assert_eq!(settings.rate, Rate::new(7, 9));
+        assert_eq!(settings.keys_max_age, Duration::from_hours(1));
+        assert_eq!(settings.ca, Some("ca.pem".into()));
     }
 
     #[test]
@@ -241,6 +270,8 @@ mod tests {
             "--oidc-audience api --oidc-issuer https://login.example?tenant=1",
             "--oidc-audience api --oidc-issuer https://user:password@login.example",
             "--oidc-audience api --oidc-issuer login.example",
+            "--oidc-ca ca.pem",
+            "--oidc-issuer https://login.example --oidc-audience api --oidc-keys-max-age 59",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -1,18 +1,38 @@
 //! Fetching an issuer's keys: its configuration first, then the key set that this names.
 
+use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
 use http::StatusCode;
 use http::header::ACCEPT;
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, Url};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::issuer::Issuer;
 use super::keys::KeySet;
+use crate::config::OidcSettings;
 
 /// The most bytes of either document. Large issuers publish some 30 KiB, with certificates.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Why there is no client that could fetch keys.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerClientError {
+    /// The file of authorities could not be read.
+    #[error("--oidc-ca: {path} cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Its authorities, or those of the system, cannot be used.
+    #[error("the authorities for the token issuer cannot be used: --oidc-ca must be PEM")]
+    Unusable(#[source] reqwest::Error),
+}
 
 /// Why there are no keys. What the issuer answered is not repeated.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +86,9 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(issuer: Issuer, patience: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(settings: &OidcSettings) -> Result<Self, IssuerClientError> {
         runtime::crypto::install_tls_provider();
+        let (issuer, patience) = (settings.issuer.clone(), settings.fetch_timeout);
         let mut client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .https_only(!issuer.is_local())
@@ -76,7 +97,14 @@ impl Source {
             // Others may be behind the proxy that the environment names.
             client = client.no_proxy();
         }
-        Ok(Self { issuer, client: client.build()?, patience })
+        if let Some(path) = &settings.ca {
+            let pem = fs::read(path)
+                .map_err(|source| IssuerClientError::Unreadable { path: path.clone(), source })?;
+            let authorities = Certificate::from_pem_bundle(&pem);
+            client = client.tls_certs_only(authorities.map_err(IssuerClientError::Unusable)?);
+        }
+        let client = client.build().map_err(IssuerClientError::Unusable)?;
+        Ok(Self { issuer, client, patience })
     }
 
     /// The keys as they are now.

@@ -10,7 +10,7 @@ use runtime::health::Component;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::discovery::{FetchError, Source};
+use super::discovery::{FetchError, IssuerClientError, Source};
 use super::keys::{Key, KeySet};
 use super::token::Head;
 use super::{Rejected, TokenFault};
@@ -31,14 +31,17 @@ pub(super) struct Keyring {
     waiting: Semaphore,
     floor: Duration,
     interval: Duration,
+    max_age: Duration,
     patience: Duration,
 }
 
 /// What fetching has come to.
 #[derive(Default)]
 struct State {
-    /// The last good ones.
+    /// The last good ones, unless they are too old.
     keys: Option<Arc<KeySet>>,
+    /// When keys were fetched last.
+    fetched: Option<Instant>,
     /// The last fetch failed.
     failed: bool,
     /// Every demand up to this one had a fetch that began after it.
@@ -53,15 +56,16 @@ struct Demand {
 }
 
 impl Keyring {
-    pub(super) fn new(settings: &OidcSettings) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(settings: &OidcSettings) -> Result<Self, IssuerClientError> {
         Ok(Self {
-            source: Source::new(settings.issuer.clone(), settings.fetch_timeout)?,
+            source: Source::new(settings)?,
             state: watch::Sender::default(),
             demand: Mutex::default(),
             wanted: Notify::new(),
             waiting: Semaphore::new(MAX_WAITING),
             floor: settings.fetch_floor,
-            interval: settings.refresh_interval,
+            interval: settings.refresh_interval.min(settings.keys_max_age),
+            max_age: settings.keys_max_age,
             // A fetch may be under way, and its own follows.
             patience: 2 * settings.fetch_timeout + Duration::from_secs(1),
         })
@@ -78,9 +82,10 @@ impl Keyring {
             return found;
         }
         let Ok(_place) = self.waiting.try_acquire() else { return Err(Rejected::NoKeys) };
-        let ticket = self.demand();
         let mut fetched = self.state.subscribe();
-        let served = fetched.wait_for(|state| state.served >= ticket);
+        // The first fetch is under way already where there never were any keys.
+        let ticket = if fetched.borrow().keys.is_some() { self.demand() } else { 0 };
+        let served = fetched.wait_for(|state| state.tried() && state.served >= ticket);
         match timeout(self.patience, served).await {
             Ok(Ok(state)) => match state.look_up(head) {
                 Some(found) => found,
@@ -103,13 +108,14 @@ impl Keyring {
         demand.asked
     }
 
-    /// Fetches at once, on demand, and now and then. An outage leaves the last good keys in force.
+    /// Fetches at once, on demand, and now and then. An outage leaves the last good keys in force, up
+    /// to their greatest age.
     pub(super) async fn watch(self: Arc<Self>, component: Component) {
         let mut retry = *RETRY.start();
         loop {
             let asked = self.demand.lock().unwrap_or_else(PoisonError::into_inner).asked;
             let fetched = self.source.fetch().await;
-            let pause = if fetched.is_ok() {
+            let mut pause = if fetched.is_ok() {
                 retry = *RETRY.start();
                 self.interval
             } else {
@@ -117,6 +123,10 @@ impl Keyring {
                 std::mem::replace(&mut retry, next).min(self.interval)
             };
             self.take(fetched, asked, &component);
+            if let State { keys: Some(_), fetched: Some(at), .. } = &*self.state.borrow() {
+                // The last try before they are too old.
+                pause = pause.min(self.max_age.saturating_sub(at.elapsed()));
+            }
             tokio::select! {
                 () = sleep(pause) => {}
                 () = self.wanted.notified() => {}
@@ -138,12 +148,20 @@ impl Keyring {
                     if !same {
                         state.keys = Some(Arc::new(keys));
                     }
+                    state.fetched = Some(Instant::now());
                     component.ready();
                 }
                 Err(error) => {
-                    let before = state.keys.is_some();
-                    if !before {
+                    let too_old = |at: Instant| at.elapsed() >= self.max_age;
+                    if state.fetched.is_none() {
                         component.not_ready("no keys of the token issuer yet");
+                    } else if state.keys.is_some() && state.fetched.is_some_and(too_old) {
+                        state.keys = None;
+                        component.not_ready("the keys of the token issuer are too old");
+                        tracing::error!(
+                            max_age_s = self.max_age.as_secs(),
+                            "keys of the token issuer are too old, no token is taken"
+                        );
                     }
                     if !failed_before {
                         tracing::error!(
@@ -158,9 +176,16 @@ impl Keyring {
 }
 
 impl State {
+    /// Whether a fetch has ended, well or not.
+    fn tried(&self) -> bool {
+        self.failed || self.keys.is_some()
+    }
+
     /// `None` where only a fetch can tell.
     fn look_up(&self, head: &Head) -> Option<Result<Arc<Key>, Rejected>> {
-        let Some(keys) = &self.keys else { return Some(Err(Rejected::NoKeys)) };
+        let Some(keys) = &self.keys else {
+            return self.tried().then_some(Err(Rejected::NoKeys));
+        };
         let mut named = keys.named(&head.key_id).peekable();
         named.peek()?;
         let fitting = named.find(|key| key.fits(head.algorithm)).map(Arc::clone);

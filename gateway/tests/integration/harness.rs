@@ -281,9 +281,25 @@ impl Door {
         let url = format!("{scheme}://{address}");
         let door =
             Self { address, patients, audit, directory, shutdown, metrics, running, url, client };
-        // What it answers, it answers with its settings read.
-        assert_eq!(got(door.request(Method::GET, "/healthz")).await.status, 200);
+        // What it answers then, it answers with its settings read.
+        door.until_part("routes", "ready").await;
         door
+    }
+
+    /// What it says of itself.
+    pub(crate) async fn readyz(&self) -> Got {
+        got(self.request(Method::GET, "/readyz")).await
+    }
+
+    /// Waits until it says this of a part of itself.
+    pub(crate) async fn until_part(&self, part: &str, expected: &str) {
+        let changed = async {
+            while self.readyz().await.json()["components"][part] != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let changed = timeout(PATIENCE, changed).await;
+        assert!(changed.is_ok(), "{part} is not {expected}: {:?}", self.readyz().await);
     }
 
     /// Stops it, and waits until it has.

@@ -16,6 +16,8 @@ use http::StatusCode;
 use http::header::LOCATION;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, get_current_timestamp};
+use runtime::listener::Listener;
+use runtime::tls::{TlsAcceptor, TlsSettings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -135,8 +137,21 @@ impl Issuer {
     }
 
     pub(crate) fn on(listener: TcpListener, keys: &[&SigningKey]) -> Self {
+        let url = format!("http://{}/tenant/v2.0", listener.local_addr().unwrap());
+        Self::called(url, Listener::from(listener), keys)
+    }
+
+    /// One that speaks TLS, and is known by this host.
+    pub(crate) async fn over_tls(host: &str, tls: TlsSettings, keys: &[&SigningKey]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{host}:{}/tenant/v2.0", listener.local_addr().unwrap().port());
+        let tls = TlsAcceptor::load(tls).unwrap();
+        Self::called(url, Listener::from(listener).with_tls(tls), keys)
+    }
+
+    fn called(url: String, listener: Listener, keys: &[&SigningKey]) -> Self {
         let shared = Arc::new(Shared {
-            url: format!("http://{}/tenant/v2.0", listener.local_addr().unwrap()),
+            url,
             keys: Mutex::default(),
             configuration: Mutex::new(Answer::Usual),
             key_set: Mutex::new(Answer::Usual),

@@ -25,6 +25,7 @@ mod retries;
 mod secrecy;
 mod settings;
 mod smuggling;
+mod starting;
 mod subscriptions;
 mod tls;
 mod unauthenticated;

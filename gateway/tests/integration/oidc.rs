@@ -4,6 +4,7 @@ mod bad_tokens;
 mod keys;
 mod rates;
 mod rotation;
+mod tls;
 
 use gateway::config::OidcSettings;
 use http::{Method, StatusCode};
@@ -37,12 +38,7 @@ async fn open_without_keys(issuer: &Issuer, change: impl FnOnce(&mut OidcSetting
 }
 
 async fn until_ready(door: &Door) {
-    let ready = async {
-        while got(door.request(Method::GET, "/readyz")).await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, ready).await.unwrap();
+    door.until_part("token-issuer", "ready").await;
 }
 
 /// Reads a patient with a token.

@@ -36,6 +36,25 @@ async fn readyz_names_each_part_and_is_200_only_when_all_are_ready() {
 }
 
 #[tokio::test]
+async fn an_advisory_part_is_shown_and_decides_nothing() {
+    let readiness = Readiness::default();
+    let issuer = readiness.advisory("issuer");
+    readiness.component("store").ready();
+    for reason in ["starting", "too old", "ready"] {
+        match reason {
+            "starting" => {}
+            "ready" => issuer.ready(),
+            reason => issuer.not_ready(reason),
+        }
+        let shown = json!({"status": "ready", "components": {"store": "ready", "issuer": reason}});
+        assert_eq!(get(&readiness, "/readyz").await, (StatusCode::OK, shown));
+        assert!(readiness.is_ready());
+    }
+    readiness.component("store").not_ready("no primary");
+    assert_eq!(get(&readiness, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn until_ready_tries_again_until_it_succeeds() {
     let component = Readiness::default().component("store");
     let mut attempts = 0;

@@ -38,6 +38,7 @@ mod sealing;
 mod secrecy;
 mod security_md;
 mod signed_export;
+mod starts;
 mod subscriptions;
 mod tamper;
 mod users;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{PATIENCE, open_with, open_without_keys, read, refused, until, until_ready};
 use crate::harness::{Door, got, logs};
@@ -16,7 +16,7 @@ const UNAVAILABLE: &str = "the keys of the token issuer cannot be fetched at the
 /// Makes an issuer misbehave.
 type Change<'a> = Box<dyn Fn(&Issuer) + 'a>;
 
-/// Keys open the door, and tokens cannot yet.
+/// Keys open the door, and tokens cannot.
 async fn is_without_keys(door: &Door, token: &str) {
     let answer = read(door, token).await;
     assert_eq!(answer.problem(503), UNAVAILABLE);
@@ -25,8 +25,13 @@ async fn is_without_keys(door: &Door, token: &str) {
     let command = door.request(Method::DELETE, "/patient/1").bearer_auth(token);
     assert_eq!(got(command).await.json()["outcome"], "nothingStored");
     assert_eq!(got(door.clinic(Method::GET, "/patient/1")).await.status, 200);
-    let ready = got(door.request(Method::GET, "/readyz")).await;
-    assert_eq!(ready.status, 503);
+    // Nobody who has a key is kept away.
+    for part in ["patient-service", "audit-service"] {
+        door.until_part(part, "ready").await;
+    }
+    let ready = door.readyz().await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
+    assert_ne!(ready.json()["components"]["token-issuer"], "ready");
 }
 
 async fn has_tried(issuer: &Issuer, fetches: usize) {
@@ -53,7 +58,7 @@ async fn a_gateway_that_starts_before_its_issuer_takes_keys_at_once_and_tokens_l
 }
 
 #[tokio::test]
-async fn an_issuer_that_nobody_answers_for_is_an_outage() {
+async fn an_issuer_that_nobody_answers_for_is_an_outage_of_tokens_alone() {
     let key = SigningKey::ec("k");
     let issuer = Issuer::start(&[&key]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,14 +138,7 @@ async fn no_wrong_document_brings_keys() {
         })
         .await;
         let token = key.token(&issuer.claims());
-        let tried = async {
-            while got(door.request(Method::GET, "/readyz")).await.json()["components"]["token-issuer"]
-                == "starting"
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, tried).await.unwrap();
+        door.until_part("token-issuer", "no keys of the token issuer yet").await;
         assert_eq!(read(&door, &token).await.status, 503, "{name}");
         // Right documents bring them.
         issuer.configuration(Answer::Usual);
@@ -177,7 +175,7 @@ async fn an_outage_leaves_the_last_good_keys_in_force() {
         assert_eq!(read(&door, &known).await.status, 200);
         let fresh = key.token(&issuer.claims_with("jti", before));
         assert_eq!(read(&door, &fresh).await.status, 200);
-        assert_eq!(got(door.request(Method::GET, "/readyz")).await.status, 200);
+        assert_eq!(door.readyz().await.status, 200);
         // Whether the issuer has such a key, nobody can tell now.
         assert_eq!(read(&door, &unknown).await.problem(503), UNAVAILABLE);
     }
@@ -185,6 +183,38 @@ async fn an_outage_leaves_the_last_good_keys_in_force() {
     issuer.key_set(Answer::Usual);
     until(&door, &unknown, 200).await;
     assert!(logs().contains("keys of the token issuer not fetched, the last good ones stay"));
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_fetched_again_are_too_old_one_day() {
+    const MAX_AGE: Duration = Duration::from_millis(700);
+    let key = SigningKey::ec("k");
+    let issuer = Issuer::start(&[&key]).await;
+    let door = open_with(&issuer, |oidc| {
+        oidc.fetch_timeout = Duration::from_millis(100);
+        oidc.refresh_interval = Duration::from_millis(10);
+        oidc.keys_max_age = MAX_AGE;
+    })
+    .await;
+    let token = key.token(&issuer.claims());
+    for outage in [Answer::Status(500), Answer::Hang, Answer::Text("{\"keys\":[]}".into())] {
+        // Fetched again and again, they never are.
+        assert_eq!(until(&door, &token, 200).await.status, 200);
+        tokio::time::sleep(MAX_AGE + MAX_AGE / 2).await;
+        assert_eq!(read(&door, &token).await.status, 200);
+        let began = Instant::now();
+        issuer.key_set(outage);
+        // Known or not, and for commands as for reads.
+        until(&door, &token, 503).await;
+        assert!(began.elapsed() >= MAX_AGE / 2, "refused too early");
+        door.until_part("token-issuer", "the keys of the token issuer are too old").await;
+        is_without_keys(&door, &token).await;
+        is_without_keys(&door, &key.token(&issuer.claims_with("jti", 1))).await;
+        issuer.key_set(Answer::Usual);
+    }
+    until(&door, &token, 200).await;
+    door.until_part("token-issuer", "ready").await;
+    assert!(logs().contains("keys of the token issuer are too old, no token is taken"));
 }
 
 #[tokio::test]

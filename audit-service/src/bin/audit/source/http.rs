@@ -107,7 +107,7 @@ impl HttpLedger {
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT);
-        let http = args.client_tls.apply(http)?.build().map_err(ClientError::Unusable)?;
+        let http = args.client_tls.apply(http)?.build().map_err(ClientError::Client)?;
         let url = args.url.as_str();
         let doors = if url.ends_with("/audit") {
             vec![(Door::Gateway, url.to_owned())]
