@@ -35,7 +35,7 @@ pub(crate) struct Connections {
     to: Uri,
     host: HeaderValue,
     /// The one that was used last is at the end.
-    idle: Mutex<VecDeque<(Instant, Connection)>>,
+    idle: Mutex<VecDeque<(Instant, Box<Connection>)>>,
     stirred: Arc<Stirred>,
     /// Of `stirred`.
     waker: Waker,
@@ -55,7 +55,7 @@ impl Wake for Stirred {
     }
 }
 
-/// One connection.
+/// One connection; boxed, because its some hundred bytes go from hand to hand with every request.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
@@ -97,13 +97,13 @@ impl Connections {
         }
     }
 
-    async fn connect(&self) -> Option<Connection> {
+    async fn connect(&self) -> Option<Box<Connection>> {
         let stream = self.connector.clone().oneshot(self.to.clone()).await.ok()?;
         let (sender, connection) = http1::handshake(stream).await.ok()?;
-        Some(Connection { sender, driver: Driver { connection, closed: false } })
+        Some(Box::new(Connection { sender, driver: Driver { connection, closed: false } }))
     }
 
-    fn take(&self) -> Option<Connection> {
+    fn take(&self) -> Option<Box<Connection>> {
         loop {
             let (since, mut connection) = self.idle().pop_back()?;
             if since.elapsed() < POOL_IDLE_TIMEOUT && connection.is_usable(Waker::noop()) {
@@ -112,7 +112,7 @@ impl Connections {
         }
     }
 
-    fn keep(&self, mut connection: Connection) {
+    fn keep(&self, mut connection: Box<Connection>) {
         // Not before the end of the answer was read, whether it was wanted or not.
         if !connection.is_usable(&self.waker) {
             return;
@@ -137,13 +137,13 @@ impl Connections {
     fn answered(
         self: &Arc<Self>,
         response: Response<Incoming>,
-        connection: Connection,
+        connection: Box<Connection>,
     ) -> Response<Answered> {
         let home = Arc::clone(self);
         response.map(|body| Answered { body, connection: Some(connection), home })
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Connection)>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Box<Connection>)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,9 +151,9 @@ impl Connections {
 impl Connection {
     /// The head of the answer; or the request, if nothing of it was sent.
     async fn send(
-        mut self,
+        mut self: Box<Self>,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Self), Option<Request<Full<Bytes>>>> {
+    ) -> Result<(Response<Incoming>, Box<Self>), Option<Request<Full<Bytes>>>> {
         let mut answer = pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|context| {
             self.driver.drive(context);
@@ -185,7 +185,7 @@ impl Driver {
 /// The body of an answer. Its connection is kept for others once all of it was read.
 pub(crate) struct Answered {
     body: Incoming,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     home: Arc<Connections>,
 }
 

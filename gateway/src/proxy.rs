@@ -243,7 +243,8 @@ impl Gateway {
         let mut response = Response::new(Body::new(body));
         *response.status_mut() = parts.status;
         let headers = response.headers_mut();
-        headers.reserve(PASSED_BACK.len());
+        // And for what is added further out.
+        headers.reserve(2 * PASSED_BACK.len());
         copy(&PASSED_BACK, &parts.headers, headers);
         if *method == Method::HEAD {
             // There is no body from which the server could tell it.

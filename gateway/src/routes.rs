@@ -212,7 +212,7 @@ fn push_rest(path: &mut String, rest: &str) {
 /// The routes that need the gateway to be there.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     // Observed by their own handlers, which know the route: a layer costs as much as the key check.
-    let mut guarded = Router::new().method_not_allowed_fallback(not_allowed);
+    let mut guarded = Router::new();
     let mut open = Router::new();
     for route in ROUTES {
         match route.target {
@@ -228,7 +228,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     }
     let observe = from_fn_with_state(Arc::clone(&gateway.metrics), observe_matched);
     let open = open.fallback(fallback_404).method_not_allowed_fallback(fallback_405).layer(observe);
-    guarded.with_state(gateway).merge(open)
+    guarded.method_not_allowed_fallback(not_allowed).with_state(gateway).merge(open)
 }
 
 /// The whole public service: health, and what the gate is opened with.

@@ -1,6 +1,5 @@
 //! W3C trace context (<https://www.w3.org/TR/trace-context/>) and the span of a request.
 
-use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -79,16 +78,9 @@ impl TraceContext {
 
     /// The `traceparent` value, version 00.
     pub fn header_value(&self) -> String {
-        let mut text = String::with_capacity(55);
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "00-{:032x}-{:016x}-{:02x}",
-            u128::from_be_bytes(self.trace_id),
-            u64::from_be_bytes(self.span_id),
-            self.flags
-        );
-        text
+        let parts =
+            [hex::encode(self.trace_id), hex::encode(self.span_id), hex::encode([self.flags])];
+        ["00", &parts[0], &parts[1], &parts[2]].join("-")
     }
 }
 

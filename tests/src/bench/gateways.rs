@@ -71,8 +71,8 @@ pub struct OwnGateway {
 }
 
 impl OwnGateway {
-    /// Starts it with one subscription. `add` is what `subscriptions add` is told besides, such as
-    /// a rate limit; `serve` what the gateway is.
+    /// Starts it with one subscription, whose rate counts and never refuses unless `add` says
+    /// otherwise. `add` is what `subscriptions add` is told besides; `serve` what the gateway is.
     pub async fn start(upstream: &str, add: &[String], serve: &[String]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let secret = |name: &str| -> anyhow::Result<String> {
@@ -85,14 +85,21 @@ impl OwnGateway {
         let file = folder.path().join("subscriptions.toml").display().to_string();
         let mut arguments: Vec<String> = ["subscriptions", "add", "clinic", "--scope"]
             .into_iter()
-            .chain(["patient:read", "--subscriptions", &file, "--pepper", &pepper])
+            .chain(["patient:read", "--subscriptions", &file, "--pepper", &pepper, "--unrecorded"])
             .map(str::to_owned)
             .collect();
+        if !add.iter().any(|argument| argument == "--rate") {
+            arguments.extend(["--rate".to_owned(), RATE.to_string()]);
+        }
         arguments.extend_from_slice(add);
         let output = programs::run("gateway", &arguments, folder.path(), PATIENCE).await?;
         let said = String::from_utf8(output.stdout)?;
         let is_key = |word: &&str| word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
-        let key = said.split_whitespace().find(is_key).context("no key was printed")?.to_owned();
+        let key = said
+            .split_whitespace()
+            .find(is_key)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?
+            .to_owned();
 
         let (address, url) = free_address()?;
         let upstream = format!("http://{upstream}");

@@ -72,7 +72,7 @@ async fn authorities_that_cannot_be_read_keep_the_gateway_from_starting() {
         let issuer = "https://login.example".parse().unwrap();
         let mut oidc = gateway::config::OidcSettings::new(issuer, vec![AUDIENCE.into()]);
         oidc.ca = Some(ca.clone());
-        let mut settings = crate::starting::settings("");
+        let mut settings = crate::starting::settings("subscriptions.toml");
         settings.oidc = Some(oidc);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let error = gateway::run(listener, settings, CancellationToken::new()).await.unwrap_err();
