@@ -21,6 +21,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use runtime::client::{CONNECT_TIMEOUT, Connector, POOL_IDLE_TIMEOUT, POOL_MAX_IDLE_PER_HOST};
 use tokio::sync::Notify;
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 
@@ -61,10 +62,8 @@ struct Connection {
     driver: Driver,
 }
 
-struct Driver {
-    connection: http1::Connection<Stream, Full<Bytes>>,
-    closed: bool,
-}
+/// Dropped at its end: only then does hyper hand back what it did not send.
+struct Driver(Option<http1::Connection<Stream, Full<Bytes>>>);
 
 impl Connections {
     /// `None` if `to` names no host.
@@ -93,14 +92,15 @@ impl Connections {
         let connection = connected.ok().flatten().ok_or(Failure::Connecting)?;
         match connection.send(request).await {
             Ok((response, connection)) => Ok(self.answered(response, connection)),
-            Err(_) => Err(Failure::Broken),
+            Err(Some(_unsent)) => Err(Failure::Connecting),
+            Err(None) => Err(Failure::Broken),
         }
     }
 
     async fn connect(&self) -> Option<Box<Connection>> {
         let stream = self.connector.clone().oneshot(self.to.clone()).await.ok()?;
         let (sender, connection) = http1::handshake(stream).await.ok()?;
-        Some(Box::new(Connection { sender, driver: Driver { connection, closed: false } }))
+        Some(Box::new(Connection { sender, driver: Driver(Some(connection)) }))
     }
 
     fn take(&self) -> Option<Box<Connection>> {
@@ -154,7 +154,8 @@ impl Connection {
         mut self: Box<Self>,
         request: Request<Full<Bytes>>,
     ) -> Result<(Response<Incoming>, Box<Self>), Option<Request<Full<Bytes>>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
+        // Its turn is the connection's: it must not be put off, with a waker that does nothing.
+        let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answered = poll_fn(|context| {
             self.driver.drive(context);
             // It is there, or not, through what was just driven: nobody else wakes this task.
@@ -169,15 +170,17 @@ impl Connection {
     /// Whether another request can be sent, as far as the peer has said by now.
     fn is_usable(&mut self, waker: &Waker) -> bool {
         self.driver.drive(&mut Context::from_waker(waker));
-        !self.driver.closed && self.sender.is_ready()
+        self.driver.0.is_some() && self.sender.is_ready()
     }
 }
 
 impl Driver {
     /// Writes and reads as far as that goes. How it ended shows in the answer.
     fn drive(&mut self, context: &mut Context<'_>) {
-        if !self.closed {
-            self.closed = Pin::new(&mut self.connection).poll(context).is_ready();
+        if let Some(connection) = &mut self.0
+            && Pin::new(connection).poll(context).is_ready()
+        {
+            self.0 = None;
         }
     }
 }
@@ -218,5 +221,41 @@ impl Drop for Answered {
         if let Some(connection) = self.connection.take() {
             self.home.keep(connection);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_any_more_comes_back_at_once() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let connections = Connections::new(runtime::client::internal_connector(), to).unwrap();
+        let request = || Request::get("/").body(Full::default()).unwrap();
+        let peer = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+            stream.write_all(ANSWER).await.unwrap();
+            stream
+        };
+        let (answer, stream) = tokio::join!(connections.send(request()), peer);
+        drop(answer.ok().unwrap());
+        let connection = connections.take().expect("it was kept");
+
+        // It ends between its being taken and its being used; the runtime turns once to learn of it.
+        drop(stream);
+        sleep(Duration::from_millis(10)).await;
+        let sent = timeout(Duration::from_secs(2), connection.send(request())).await;
+        let Err(Some(unsent)) = sent.expect("an answer at once") else { panic!("it was sent") };
+        assert_eq!(unsent.uri(), "/");
     }
 }

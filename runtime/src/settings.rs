@@ -34,14 +34,19 @@ fn with_variables(command: Command, variable: &dyn Fn(&OsStr) -> Option<OsString
         .mut_subcommands(|command| with_variables(command, variable))
 }
 
-/// The error of an unusable value without the value.
+/// The error of an unusable value without the value, and without words that are no options: one may
+/// be the rest of a value that has a space in it.
 pub fn without_value(mut error: Error) -> Error {
-    // An empty one says that there is none.
-    let is_value =
-        |shown: &ContextValue| !matches!(shown, ContextValue::String(it) if it.is_empty());
-    if error.get(ContextKind::InvalidValue).is_some_and(is_value) {
-        let hidden = ContextValue::String("(not shown)".to_owned());
-        error.insert(ContextKind::InvalidValue, hidden);
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand]
+    {
+        // An empty value says that there is none; the argument beside a value is its option.
+        let shows = |shown: &ContextValue| match shown {
+            ContextValue::String(it) => !it.is_empty() && !it.starts_with('-'),
+            _ => kind == ContextKind::InvalidValue,
+        };
+        if error.get(kind).is_some_and(shows) {
+            error.insert(kind, ContextValue::String("(not shown)".to_owned()));
+        }
     }
     error
 }
@@ -152,6 +157,10 @@ mod tests {
             let shown = without_value(error).to_string();
             let (option, _) = wrong.split_once('=').unwrap();
             assert!(shown.contains(option) && !shown.contains("canary"), "{shown}");
+        }
+        for word in ["canary", "-canary"] {
+            let stray = Options::try_parse_from(["line", "--store", "a", word]).unwrap_err();
+            assert!(!without_value(stray).to_string().contains("canary"), "{word}");
         }
         let none = without_value(Options::try_parse_from(["line", "--number"]).unwrap_err());
         assert!(none.to_string().contains("value is required"), "{none}");

@@ -221,8 +221,9 @@ fn secrets(data: &Path) -> BTreeMap<String, String> {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "key") {
                 let text = fs::read_to_string(&path).unwrap().trim().to_owned();
-                // Of the signing key the part that is secret.
-                let secret = text.rsplit('+').next().unwrap_or(&text).to_owned();
+                // Of the signing key (PRIVATE+KEY+name+id+base64) the part that is secret.
+                let secret = text.splitn(5, '+').last().unwrap_or(&text).to_owned();
+                assert!(secret.len() >= 32, "{}", path.display());
                 secrets.insert(path.file_name().unwrap().display().to_string(), secret);
             }
         }
