@@ -85,17 +85,18 @@ async fn measure(target: &Target, samples: usize) -> anyhow::Result<Vec<Vec<f64>
     let mut left = vec![samples; SHARED.len() + 1];
     let mut times = vec![Vec::with_capacity(samples); left.len()];
     for _ in 0..WARM_UP {
-        connection.status(&wrong_key(&target.key, 0)).await?;
+        connection.status(&key_with(&target.key, 0)).await?;
     }
     while left.iter().any(|left| *left > 0) {
         let class = rand::rng().random_range(0..left.len());
         if left[class] == 0 {
             continue;
         }
-        let (key, expected) = match SHARED.get(class) {
-            Some(shared) => (wrong_key(&target.key, *shared), 401),
-            None => (target.key.clone(), 200),
+        let (shared, expected) = match SHARED.get(class) {
+            Some(shared) => (*shared, 401),
+            None => (target.key.len(), 200),
         };
+        let key = key_with(&target.key, shared);
         let begun = Instant::now();
         let status = connection.status(&key).await?;
         let time = begun.elapsed();
@@ -106,18 +107,19 @@ async fn measure(target: &Target, samples: usize) -> anyhow::Result<Vec<Vec<f64>
     Ok(times)
 }
 
-/// A random key of the same length whose first `shared` characters are right, and the next is not.
-fn wrong_key(key: &str, shared: usize) -> String {
+/// A random key of the same length whose first `shared` characters are right, and the next is not;
+/// the key itself where all are shared. It takes the same time to make whatever is shared: what a
+/// client does before it asks shows in how soon it is answered.
+fn key_with(key: &str, shared: usize) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut random = rand::rng();
-    let mut wrong = key.as_bytes()[..shared].to_vec();
-    while wrong.len() < key.len() {
-        let digit = DIGITS[random.random_range(0..DIGITS.len())];
-        if wrong.len() > shared || digit != key.as_bytes()[shared] {
-            wrong.push(digit);
-        }
+    let mut made: Vec<u8> =
+        (0..key.len()).map(|_| DIGITS[random.random_range(0..DIGITS.len())]).collect();
+    made[..shared].copy_from_slice(&key.as_bytes()[..shared]);
+    if made.get(shared).is_some_and(|digit| *digit == key.as_bytes()[shared]) {
+        made[shared] = if made[shared] == b'0' { b'1' } else { b'0' };
     }
-    String::from_utf8_lossy(&wrong).into_owned()
+    String::from_utf8_lossy(&made).into_owned()
 }
 
 #[allow(clippy::print_stdout)]
