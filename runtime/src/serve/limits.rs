@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Connections open at once. More wait in the kernel's backlog; each holds some ten kilobytes.
+/// Connections open at once. More wait in the kernel's backlog; an idle one holds some 36 kilobytes.
 pub const MAX_CONNECTIONS: usize = 4096;
 
 /// Connections open at once from one address (IPv6: from one /64). Many clients may stand behind
