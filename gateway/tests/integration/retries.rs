@@ -226,3 +226,36 @@ async fn an_upstream_that_restarts_loses_no_read() {
     }
     stop.cancel();
 }
+
+/// What nobody asked for stays with whoever sent it: it is no answer to the next request.
+#[tokio::test]
+async fn an_answer_too_many_is_given_to_nobody() {
+    const OTHERS: &[u8] =
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{\"o\":\"o\"}";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while let Ok(byte) = stream.read_u8().await {
+                    head.push(byte);
+                    if !head.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    let looks = head.starts_with(b"GET /readyz");
+                    let both = if looks { ANSWER.to_vec() } else { [ANSWER, OTHERS].concat() };
+                    head.clear();
+                    if stream.write_all(&both).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let door = Door::before(Upstream::start().await, |settings| settings.patients.url = url).await;
+    for turn in 0..20 {
+        let answer = got(door.clinic(Method::GET, "/patient/1")).await;
+        assert_eq!((answer.status, &*answer.text), (200, "{}"), "turn {turn}");
+    }
+}
