@@ -131,6 +131,7 @@ pub static ROUTES: &[Route] = &[
     route(Method::GET,    "/echo/resource",       Access::AnyKey, Target::Echo),
     route(Method::GET,    "/healthz",             Access::Open,   Target::Health),
     route(Method::GET,    "/readyz",              Access::Open,   Target::Health),
+    route(Method::GET,    "/version",             Access::Open,   Target::Health),
     route(Method::GET,    "/openapi.json",        Access::Open,   Target::Document),
     route(Method::GET,    "/docs",                Access::Open,   Target::Docs),
     route(Method::GET,    "/docs/{file}",         Access::Open,   Target::DocsFile),

@@ -26,6 +26,9 @@ pub const TARGET: &str = "trace";
 /// The name of the span of a request that is served.
 pub(crate) const REQUEST: &str = "request";
 
+/// What machines ask every few seconds: counted, and in no trace.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/version"];
+
 /// Whether anybody wants spans.
 static RECORDING: AtomicBool = AtomicBool::new(false);
 
@@ -109,20 +112,24 @@ impl<'a> Serving<'a> {
         parent: Option<TraceContext>,
     ) -> Self {
         let started = Instant::now();
-        // Errors are logged with their trace at every level of `RUST_LOG`.
-        let span = tracing::error_span!(
-            target: TARGET,
-            parent: None,
-            REQUEST,
-            otel.name = %format_args!("{method} {route}"),
-            otel.kind = "server",
-            service,
-            http.request.method = method,
-            http.route = route,
-            http.response.status_code = Empty,
-            otel.status_code = Empty,
-            error.type = Empty,
-        );
+        let span = if PROBES.contains(&route) {
+            Span::none()
+        } else {
+            // Errors are logged with their trace at every level of `RUST_LOG`.
+            tracing::error_span!(
+                target: TARGET,
+                parent: None,
+                REQUEST,
+                otel.name = %format_args!("{method} {route}"),
+                otel.kind = "server",
+                service,
+                http.request.method = method,
+                http.route = route,
+                http.response.status_code = Empty,
+                otel.status_code = Empty,
+                error.type = Empty,
+            )
+        };
         if let Some(parent) = parent {
             set_parent(&span, parent);
         }
@@ -161,7 +168,8 @@ impl<'a> Serving<'a> {
         );
         let _entered = span.enter();
         let duration_ms = taken * 1e3;
-        if status.is_server_error() {
+        // A probe asks whether the service fails; readiness logs why.
+        if status.is_server_error() && !PROBES.contains(&route) {
             tracing::warn!(
                 target: "request",
                 method, route, status = code, duration_ms, subscription, "request failed"
