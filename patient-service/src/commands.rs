@@ -14,7 +14,9 @@ use domain::{
 };
 use projections::{
     change::StreamChange, documents::Generation, error::ApplyError, key_ring::DataKey, sealing,
+    tally::TALLY,
 };
+use runtime::{spans, trace_context::TraceContext};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -22,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     action::{Action, insist},
     answer::{Answer, Projection},
+    applying,
     caller::Requester,
     erase,
     error::Failure,
@@ -230,7 +233,9 @@ impl Work<'_> {
         recorded: Recorded,
         receipt: &Receipt,
     ) -> Answer {
-        let projection = apply(self.app, self.apply_by, patient, Some(kid), &recorded).await;
+        let appended = self.requester.appended(receipt);
+        let projection =
+            apply(self.app, self.apply_by, patient, Some(kid), &recorded, appended).await;
         Answer::of_event(patient, recorded, receipt, projection)
     }
 
@@ -261,8 +266,27 @@ impl Work<'_> {
 /// Applies one acknowledged event. A failure is not the command's: the follower repairs it.
 ///
 /// Writes to every generation in use, also to one that comes into use meanwhile: when this
-/// returns, whoever reads one that may serve finds the event.
+/// returns, whoever reads one that may serve finds the event. `appended` is the span of the
+/// audit service that appended it, where that is known.
 pub(crate) async fn apply(
+    app: &App,
+    by: Instant,
+    patient: PatientId,
+    kid: Option<KeyId>,
+    recorded: &Recorded,
+    appended: Option<TraceContext>,
+) -> Projection {
+    let span = applying::span(appended);
+    let applying = apply_everywhere(app, by, patient, kid, recorded);
+    let projection = applying.instrument(span.clone()).await;
+    if projection == Projection::Pending {
+        TALLY.pending();
+        spans::fail(&span, "pending");
+    }
+    projection
+}
+
+async fn apply_everywhere(
     app: &App,
     by: Instant,
     patient: PatientId,

@@ -41,6 +41,7 @@ mod past;
 mod time_travel;
 
 mod answer;
+mod applying;
 mod error;
 
 pub mod config;

@@ -39,7 +39,7 @@ pub(crate) async fn answer(
         .find(|recorded| recorded.version == version)
         .ok_or(Failure::WrongRecord)?;
     // The first try may have ended before it applied its event.
-    let projection = apply(app, apply_by, patient, history.kid, &recorded).await;
+    let projection = apply(app, apply_by, patient, history.kid, &recorded, None).await;
     // Nor is anything shown of a patient whose erasure was answered while this waited.
     if erased_after(app, patient, history.state.version).await? {
         return Err(Failure::Erased);
