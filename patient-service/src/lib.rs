@@ -22,6 +22,7 @@ mod caller;
 mod conditions;
 mod sent;
 
+mod applying;
 mod command_id;
 mod commands;
 mod erase;
@@ -41,7 +42,6 @@ mod past;
 mod time_travel;
 
 mod answer;
-mod applying;
 mod error;
 
 pub mod config;

@@ -13,7 +13,7 @@ use domain::{
 use projections::{erasure, history};
 use tokio::time::Instant;
 
-use crate::{answer::Answer, commands::apply, error::Failure, state::App};
+use crate::{answer::Answer, applying::apply, error::Failure, state::App};
 
 /// Answers from the line of the command's record.
 pub(crate) async fn answer(
