@@ -2,15 +2,18 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use domain::{
-    actor::{Actor, Outcome, Purpose},
+    actor::{Actor, ActorKind, Outcome, Purpose},
     ids::TraceId,
     record::RecordType,
-    wire::Proposal,
+    wire::{Proposal, Receipt},
 };
 use http::{HeaderMap, HeaderName, request::Parts};
-use runtime::{headers, trace_context::TraceContext};
+use runtime::{
+    headers,
+    trace_context::{Subscription, TraceContext},
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::Failure;
@@ -52,6 +55,21 @@ impl Requester {
             ..Proposal::new(record_type, self.actor.clone(), self.purpose, outcome)
         }
     }
+
+    /// Where in this request's trace a record of it was appended.
+    pub(crate) fn appended(&self, receipt: &Receipt) -> Option<TraceContext> {
+        Some(TraceContext::of(self.trace?, receipt.span?))
+    }
+}
+
+/// Reads the actor of a request ahead of its handler, for the log of requests: its subscription,
+/// never its user. What is malformed is left for the handler to refuse.
+pub(crate) fn identify(request: &mut Request) -> Option<Subscription> {
+    let actor: Actor = headers::decode_actor(request.headers()).ok()?;
+    let is_subscription = actor.kind == ActorKind::Subscription;
+    let subscription = is_subscription.then(|| Subscription(actor.id.as_str().to_owned()));
+    request.extensions_mut().insert(actor);
+    subscription
 }
 
 impl<S: Sync> FromRequestParts<S> for Requester {
@@ -60,7 +78,10 @@ impl<S: Sync> FromRequestParts<S> for Requester {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let trace = parts.extensions.get::<TraceContext>().map(TraceContext::trace_id_hex);
         Ok(Self {
-            actor: headers::decode_actor(&parts.headers)?,
+            actor: match parts.extensions.remove() {
+                Some(actor) => actor,
+                None => headers::decode_actor(&parts.headers)?,
+            },
             client: headers::decode_client(&parts.headers)?,
             purpose: purpose(&parts.headers)?,
             trace: trace.and_then(|trace| trace.parse().ok()),

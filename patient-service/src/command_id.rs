@@ -3,6 +3,8 @@
 //! A plain hash of personal data can be guessed, and a client's key may contain anything, so
 //! only HMACs of them reach the ledger (design §3, `command`).
 
+use std::time::Duration;
+
 use domain::{
     actor::{Actor, ActorKind},
     ids::Mac,
@@ -10,7 +12,10 @@ use domain::{
 };
 use hmac::{Hmac, Mac as _};
 use http::{HeaderMap, HeaderName};
-use runtime::secrets::{Secret, SecretError};
+use runtime::{
+    key_ages,
+    secrets::{Secret, SecretError},
+};
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -50,6 +55,8 @@ pub(crate) struct CommandKey {
 impl CommandKey {
     pub(crate) fn new(secret: &Secret) -> Result<Self, SecretError> {
         let key = secret.key32()?;
+        // Nothing says when it was made.
+        key_ages::seen("command", "", Duration::ZERO);
         let keyed =
             Hmac::<Sha256>::new_from_slice(key.as_ref()).expect("an HMAC key has any length");
         let [a, b, c, d, ..] = Tagged::new(&keyed, b"kid").finish();

@@ -12,16 +12,15 @@ use domain::{
     record::CommandRef,
     wire::{Proposal, Receipt, Stored},
 };
-use projections::{
-    change::StreamChange, documents::Generation, error::ApplyError, key_ring::DataKey, sealing,
-};
-use tokio::time::{Instant, timeout, timeout_at};
+use projections::{documents::Generation, key_ring::DataKey, sealing};
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
     action::{Action, insist},
-    answer::{Answer, Projection},
+    answer::Answer,
+    applying::apply,
     caller::Requester,
     erase,
     error::Failure,
@@ -230,7 +229,9 @@ impl Work<'_> {
         recorded: Recorded,
         receipt: &Receipt,
     ) -> Answer {
-        let projection = apply(self.app, self.apply_by, patient, Some(kid), &recorded).await;
+        let appended = self.requester.appended(receipt);
+        let projection =
+            apply(self.app, self.apply_by, patient, Some(kid), &recorded, appended).await;
         Answer::of_event(patient, recorded, receipt, projection)
     }
 
@@ -255,39 +256,6 @@ impl Work<'_> {
 
     fn tests(&self) -> Tests {
         self.action.test().map_or(Tests::None, Tests::One)
-    }
-}
-
-/// Applies one acknowledged event. A failure is not the command's: the follower repairs it.
-///
-/// Writes to every generation in use, also to one that comes into use meanwhile: when this
-/// returns, whoever reads one that may serve finds the event.
-pub(crate) async fn apply(
-    app: &App,
-    by: Instant,
-    patient: PatientId,
-    kid: Option<KeyId>,
-    recorded: &Recorded,
-) -> Projection {
-    let Some(change) = StreamChange::fold(patient, kid, std::slice::from_ref(recorded)) else {
-        return Projection::Applied;
-    };
-    let mut applied = Vec::with_capacity(1);
-    loop {
-        let Some(pointer) = app.pointer() else { return Projection::Pending };
-        let Some(next) = pointer.written().find(|it| !applied.contains(it)) else {
-            return Projection::Applied;
-        };
-        let error = match timeout_at(by, app.applier.apply(next, change.clone())).await {
-            Ok(Ok(())) => {
-                applied.push(next);
-                continue;
-            }
-            Ok(Err(error)) => error,
-            Err(_) => ApplyError::TimedOut,
-        };
-        tracing::warn!(%error, "an event is not in the read model yet; the follower adds it");
-        return Projection::Pending;
     }
 }
 

@@ -19,11 +19,13 @@ use projections::{
     key_ring::KeyRing,
     store::ProjectionStore,
 };
+use runtime::spans;
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
 use crate::{
     answer::Answer,
+    applying,
     commands::{MAX_TRIES, Work},
     error::Failure,
     replay::receipt,
@@ -75,13 +77,16 @@ async fn complete(
         let _requester = requester;
         destroy(&audit, store.as_ref(), &ring, patient).await
     };
-    let completing = tokio::spawn(completing.in_current_span());
+    let applying = applying::span(work.requester.appended(&receipt));
+    let completing = completing.instrument(applying.clone()).in_current_span();
+    let completing = tokio::spawn(completing);
     let error = match timeout_at(work.apply_by, completing).await {
         Ok(Ok(Ok(()))) => return Ok(Answer::empty(StatusCode::NO_CONTENT, &receipt)),
         Ok(Ok(Err(error))) => error,
         Ok(Err(_)) => Failure::Panicked,
         Err(_) => Failure::CompletingTimedOut,
     };
+    spans::fail(&applying, "pending");
     tracing::warn!(%error, "an erasure is not complete yet; the follower completes it");
     Err(Failure::ErasurePending(Box::new(receipt)))
 }

@@ -22,6 +22,7 @@ mod caller;
 mod conditions;
 mod sent;
 
+mod applying;
 mod command_id;
 mod commands;
 mod erase;

@@ -13,7 +13,7 @@ use domain::{
 use projections::{erasure, history};
 use tokio::time::Instant;
 
-use crate::{answer::Answer, commands::apply, error::Failure, state::App};
+use crate::{answer::Answer, applying::apply, error::Failure, state::App};
 
 /// Answers from the line of the command's record.
 pub(crate) async fn answer(
@@ -39,7 +39,7 @@ pub(crate) async fn answer(
         .find(|recorded| recorded.version == version)
         .ok_or(Failure::WrongRecord)?;
     // The first try may have ended before it applied its event.
-    let projection = apply(app, apply_by, patient, history.kid, &recorded).await;
+    let projection = apply(app, apply_by, patient, history.kid, &recorded, None).await;
     // Nor is anything shown of a patient whose erasure was answered while this waited.
     if erased_after(app, patient, history.state.version).await? {
         return Err(Failure::Erased);

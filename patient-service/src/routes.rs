@@ -22,7 +22,7 @@ use crate::{
     activity::{self, Parameters},
     answer::Answer,
     as_of::Moment,
-    caller::{Place, Requester},
+    caller::{self, Place, Requester},
     commands,
     conditions::Condition,
     error::Failure,
@@ -217,8 +217,8 @@ async fn audit_events(
 
 /// Lets the gateway in while there is a place.
 async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>();
-    if caller.is_none_or(|caller| caller.name() != GATEWAY) {
+    let asking = request.extensions().get::<Caller>();
+    if asking.is_none_or(|caller| caller.name() != GATEWAY) {
         return Problem::forbidden("only the gateway may ask").into_response();
     }
     let Ok(permit) = places.try_acquire_owned() else {
@@ -227,5 +227,10 @@ async fn admit(State(places): State<Arc<Semaphore>>, mut request: Request, next:
             .into_response();
     };
     request.extensions_mut().insert(Place::new(permit));
-    next.run(request).await
+    let subscription = caller::identify(&mut request);
+    let mut response = next.run(request).await;
+    if let Some(subscription) = subscription {
+        response.extensions_mut().insert(subscription);
+    }
+    response
 }

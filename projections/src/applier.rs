@@ -2,17 +2,24 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use audit_client::AuditClient;
 use domain::ids::PatientId;
 use futures::{StreamExt, stream};
+use runtime::{
+    spans::{self, TARGET},
+    store_calls::CallError,
+    trace_context::TraceContext,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{Id, JoinError, JoinSet},
+    time::Instant,
 };
+use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
     change::StreamChange,
@@ -21,6 +28,7 @@ use crate::{
     key_ring::KeyRing,
     repair::Repairer,
     store::{Applied, ProjectionStore},
+    tally::{By, TALLY},
 };
 
 /// Changes that wait in the queue at most. A store that is this far behind will not answer the
@@ -54,6 +62,7 @@ impl Applier {
     /// Starts the task on the current runtime; it ends when the last handle is dropped and all
     /// that waited is written.
     pub fn start(store: Arc<dyn ProjectionStore>, audit: AuditClient, ring: KeyRing) -> Self {
+        LazyLock::force(&TALLY);
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let writer = Writer { repairer: Repairer::new(Arc::clone(&store), audit, ring), store };
         tokio::spawn(Batcher::new(writer).run(waiting));
@@ -69,16 +78,21 @@ impl Applier {
         generation: Generation,
         change: StreamChange,
     ) -> Result<(), ApplyError> {
+        let started = Instant::now();
+        let span = if spans::recording() { Span::current() } else { Span::none() };
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Job { generation, change, answer }).map_err(|error| match error {
+        let job = Job { generation, change, answer, span };
+        self.queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ApplyError::Busy,
             mpsc::error::TrySendError::Closed(_) => ApplyError::Stopped,
         })?;
-        match tokio::time::timeout(APPLY_DEADLINE, answered).await {
+        let result = match tokio::time::timeout(APPLY_DEADLINE, answered).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ApplyError::Stopped),
             Err(_) => Err(ApplyError::TimedOut),
-        }
+        };
+        TALLY.apply_seconds.record(started.elapsed().as_secs_f64(), &[]);
+        result
     }
 }
 
@@ -86,6 +100,34 @@ struct Job {
     generation: Generation,
     change: StreamChange,
     answer: oneshot::Sender<Result<(), ApplyError>>,
+    /// Whoever waits for it; none where nobody records spans.
+    span: Span,
+}
+
+/// The span of a batch: a child of the first job's that is kept, else of the first, and linked to
+/// all of them.
+fn span_of(batch: &[Job]) -> Span {
+    if !spans::recording() {
+        return Span::none();
+    }
+    let places: Vec<_> = batch.iter().map(|job| spans::context(&job.span)).collect();
+    let is_kept = |place: &Option<_>| place.is_some_and(|it: TraceContext| it.is_sampled());
+    let parent = places.iter().position(is_kept).unwrap_or_default();
+    let Some(parent) = batch.get(parent).filter(|job| !job.span.is_none()) else {
+        return Span::none();
+    };
+    let span = tracing::info_span!(
+        target: TARGET,
+        parent: &parent.span,
+        "apply batch",
+        changes = batch.len(),
+        otel.status_code = Empty,
+        error.type = Empty,
+    );
+    for place in places.into_iter().flatten() {
+        spans::link(&span, place);
+    }
+    span
 }
 
 /// Makes batches of what waits. Without a timer: while a batch is written the next one gathers.
@@ -135,7 +177,9 @@ impl Batcher {
             let generation = first.generation;
             let patients = batch.iter().map(|job| job.change.patient).collect();
             let writer = Arc::clone(&self.writer);
-            let task = self.running.spawn(async move { writer.write(generation, batch).await });
+            let span = span_of(&batch);
+            let writing = async move { writer.write(generation, batch).await };
+            let task = self.running.spawn(writing.instrument(span));
             self.patients.insert(task.id(), patients);
         }
     }
@@ -178,11 +222,13 @@ struct Writer {
 
 impl Writer {
     async fn write(&self, generation: Generation, batch: Vec<Job>) {
+        TALLY.batch_changes.record(batch.len() as u64, &[]);
         let (changes, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.change, job.answer)).unzip();
         let results = match self.store.apply(generation, &changes).await {
             Ok(results) => results,
             Err(error) => {
+                spans::fail(&Span::current(), error.error_type().unwrap_or("refused"));
                 let error = Arc::new(error);
                 for answer in answers {
                     // A caller that stopped waiting has no use for the answer.
@@ -191,6 +237,7 @@ impl Writer {
                 return;
             }
         };
+        TALLY.applied(By::Command, count_done(&results));
         let mut behind = Vec::new();
         for ((change, answer), result) in changes.iter().zip(answers).zip(results) {
             match result {
@@ -202,8 +249,14 @@ impl Writer {
         }
         let repairs = stream::iter(behind).map(async |(patient, at, to, answer)| {
             let result = self.repairer.repair(generation, patient, at, to).await;
+            TALLY.applied(By::Command, result.is_ok().into());
             let _ = answer.send(result.map_err(ApplyError::Repair));
         });
         repairs.buffer_unordered(REPAIRS_AT_ONCE).collect::<()>().await;
     }
+}
+
+/// How many changes were brought in by the call that gave these results.
+pub(crate) fn count_done(results: &[Applied]) -> u64 {
+    results.iter().filter(|result| matches!(result, Applied::Done)).count() as u64
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use audit_client::{AuditClient, Options};
 use audit_verify::checkpoint::LedgerKey;
 use axum::Router;
-use domain::time::Timestamp;
+use domain::{ids::Name, time::Timestamp};
 use projections::{
     config::{
         ActivateArgs, DigestArgs, FollowArgs, GenerationsCommand, LedgerArgs, RebuildArgs,
@@ -18,13 +18,17 @@ use projections::{
     documents::Generation,
     follower::{self, Deps, Progress},
     generations, metrics,
-    open::{inspect_projection_store, open_key_ring, open_projection_store, until_open},
+    open::{
+        OpenError, inspect_projection_store, open_bulk_store, open_key_ring, open_projection_store,
+        until_open,
+    },
     rebuild::{self, Pace, Then, Until},
     status,
     store::ProjectionStore,
 };
 use runtime::{
     gate::Gate, hardening::Overrides, health::Readiness, secrets::loading, serve::serve,
+    store_location::StoreLocation,
 };
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch};
@@ -68,7 +72,7 @@ pub(crate) async fn follow(
     tokio::spawn(showing.run_until_cancelled_owned(metrics::show(shown, audit, now)));
     let keep_search_criteria = args.keep_search_criteria;
     let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
-    match deps(&args.sources, &readiness, &shutdown).await {
+    match deps(open_projection_store, &args.sources, &readiness, &shutdown).await {
         Ok(deps) => follower::follow(deps, options, progress, shutdown.clone(), component).await,
         Err(_) if shutdown.is_cancelled() => {}
         Err(error) => return Err(error),
@@ -83,7 +87,7 @@ pub(crate) async fn rebuild(
     args: RebuildArgs,
     shutdown: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let deps = deps(&args.sources, &Readiness::default(), &shutdown).await?;
+    let deps = deps(open_bulk_store, &args.sources, &Readiness::default(), &shutdown).await?;
     let then = match (args.dry_run, args.require_equal) {
         (true, _) => Then::Drop,
         (_, true) => Then::ServeIfEqual,
@@ -145,7 +149,7 @@ pub(crate) async fn generations(
         }
         GenerationsCommand::Activate(args) => {
             let ActivateArgs { generation, now, sources } = *args;
-            let deps = deps(&sources, &Readiness::default(), &shutdown).await?;
+            let deps = deps(open_bulk_store, &sources, &Readiness::default(), &shutdown).await?;
             let generation = Generation(generation);
             show(&generations::activate(&deps, generation, now, &pace, &shutdown).await?)
         }
@@ -163,6 +167,7 @@ async fn open(args: &StoreArgs) -> anyhow::Result<Arc<dyn ProjectionStore>> {
 }
 
 async fn deps(
+    open: impl AsyncFn(&StoreLocation, &Name) -> Result<Arc<dyn ProjectionStore>, OpenError>,
     args: &SourceArgs,
     readiness: &Readiness,
     shutdown: &CancellationToken,
@@ -171,8 +176,7 @@ async fn deps(
     let (audit, ledger_key) = ledger(&args.ledger)?;
     let (models, keys) = ("projection store", "key store");
     let (models_ready, keys_ready) = (readiness.component(models), readiness.component(keys));
-    let opened =
-        until_open(models, &models_ready, shutdown, || open_projection_store(store, prefix));
+    let opened = until_open(models, &models_ready, shutdown, || open(store, prefix));
     let opened = opened.await.with_context(|| format!("{models} {store}"))?;
     let ring =
         until_open(keys, &keys_ready, shutdown, || open_key_ring(&args.keys, prefix, &args.kek));

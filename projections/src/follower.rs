@@ -11,7 +11,11 @@ mod parking;
 mod session;
 mod stale;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use audit_client::AuditClient;
 use audit_verify::checkpoint::LedgerKey;
@@ -28,6 +32,7 @@ use crate::{
     key_ring::KeyRing,
     office::{self, Candidate, Terms},
     store::{ProjectionStore, StoreError},
+    tally::TALLY,
 };
 use session::Session;
 
@@ -108,6 +113,7 @@ pub async fn follow(
     shutdown: CancellationToken,
     component: Component,
 ) {
+    LazyLock::force(&TALLY);
     let mut follower = Follower {
         deps: &deps,
         options,

@@ -12,6 +12,7 @@ pub mod kek;
 pub mod keks;
 pub mod memory;
 pub mod mongo;
+pub mod observed;
 mod pool;
 pub mod rotation;
 pub mod sqlite;
@@ -27,12 +28,13 @@ use std::{
 
 use domain::{ids::KeyId, time::Timestamp};
 use moka::sync::Cache;
+use runtime::key_ages;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::gcm;
 
-use epochs::epoch_name;
+use epochs::{age_in_epoch, epoch_name};
 use kek::{KEY_BYTES, KekId};
 use keks::{Keks, listed};
 use pool::Pool;
@@ -126,7 +128,9 @@ impl KeyRing {
     /// A ring over a store, under one key-encryption key or several. Nothing is read or written
     /// before it is used.
     pub fn new(store: Arc<dyn KeyStore>, keks: impl Into<Keks>) -> Self {
-        let keks = Arc::new(keks.into());
+        let keks: Arc<Keks> = Arc::new(keks.into());
+        // Nothing says when it was made.
+        key_ages::seen("key_encryption", "", Duration::ZERO);
         let inner = Inner {
             pool: Pool::new(store.clone(), keks.clone()),
             store,
@@ -234,6 +238,7 @@ impl KeyRing {
         let winner = self.ask(self.inner.store.claim_epoch(&epoch, candidate)).await?;
         let key = self.inner.keks.unwrap(&winner)?;
         if self.remember(&key, seen) {
+            key_ages::seen("search_epoch", "", age_in_epoch(at));
             *lock(&self.inner.epoch) = Some((epoch, key.clone()));
         }
         Ok(key)

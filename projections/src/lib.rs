@@ -37,6 +37,8 @@ pub mod office;
 pub mod park;
 pub mod rebuild;
 pub mod status;
+pub mod tally;
 
 pub mod config;
 pub mod open;
+mod pool_events;

@@ -18,10 +18,15 @@ use crate::{
         KeyRing, KeyRingError,
         keks::Keks,
         mongo::MongoKeys,
+        observed::observed as observed_keys,
         sqlite::{OpenKeysError, SqliteKeys},
         store::{KeyStoreError, Rewrap},
     },
-    store::{Generations, ProjectionStore, StoreError, mongo::MongoStore, sqlite::SqliteStore},
+    pool_events,
+    store::{
+        Generations, ProjectionStore, StoreError, mongo::MongoStore, observed::observed,
+        sqlite::SqliteStore,
+    },
 };
 
 /// How long the driver looks for a primary; an election takes a few seconds.
@@ -71,9 +76,17 @@ impl Transient for OpenError {
     }
 }
 
+/// As [`open_bulk_store`], with every call in traces and metrics: for processes that serve.
+pub async fn open_projection_store(
+    location: &StoreLocation,
+    prefix: &Name,
+) -> Result<Arc<dyn ProjectionStore>, OpenError> {
+    Ok(observed(open_bulk_store(location, prefix).await?, system(location)))
+}
+
 /// Opens the read models: `<prefix>_patients` on a MongoDB, or an embedded file. On a MongoDB a
 /// task makes the indexes that an older version did not: for processes that stay.
-pub async fn open_projection_store(
+pub async fn open_bulk_store(
     location: &StoreLocation,
     prefix: &Name,
 ) -> Result<Arc<dyn ProjectionStore>, OpenError> {
@@ -101,7 +114,8 @@ pub async fn inspect_projection_store(
 }
 
 async fn mongo(location: &StoreLocation, prefix: &Name) -> Result<MongoStore, OpenError> {
-    let store = MongoStore::new(&client(location).await?, &format!("{prefix}_patients"));
+    let store =
+        MongoStore::new(&client(location, "patients").await?, &format!("{prefix}_patients"));
     store.serving().await?;
     Ok(store)
 }
@@ -113,10 +127,10 @@ pub async fn open_key_store(
 ) -> Result<Arc<dyn Rewrap>, OpenError> {
     let store: Arc<dyn Rewrap> = match location {
         StoreLocation::Sqlite(path) => Arc::new(SqliteKeys::open(path)?),
-        _ => Arc::new(MongoKeys::new(&client(location).await?, prefix.as_str())),
+        _ => Arc::new(MongoKeys::new(&client(location, "keys").await?, prefix.as_str())),
     };
     store.any().await?;
-    Ok(store)
+    Ok(observed_keys(store, system(location)))
 }
 
 /// Opens the key ring and checks that one of the key-encryption keys wrapped it; the first wraps
@@ -160,7 +174,15 @@ where
     answer
 }
 
-async fn client(location: &StoreLocation) -> Result<Client, OpenError> {
+/// What a store is, as traces and metrics name it.
+fn system(location: &StoreLocation) -> &'static str {
+    match location {
+        StoreLocation::Sqlite(_) => "sqlite",
+        StoreLocation::MongoUri(_) | StoreLocation::MongoReference(_) => "mongodb",
+    }
+}
+
+async fn client(location: &StoreLocation, namespace: &'static str) -> Result<Client, OpenError> {
     let uri = location.mongo_uri()?.ok_or(OpenError::Uri)?;
     let mut options =
         ClientOptions::parse(uri.text()?).await.map_err(|error| match *error.kind {
@@ -171,5 +193,6 @@ async fn client(location: &StoreLocation) -> Result<Client, OpenError> {
     options.server_selection_timeout = Some(SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
     options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
+    options.cmap_event_handler = Some(pool_events::counting(namespace));
     Client::with_options(options).map_err(|_| OpenError::Uri)
 }

@@ -12,6 +12,7 @@ use crate::{
     error::RepairError,
     key_ring::KeyRing,
     store::{Applied, ProjectionStore},
+    tally::TALLY,
 };
 
 /// Loads for one gap at most. Others write the same stream meanwhile, but only forward, so one
@@ -54,7 +55,7 @@ impl Repairer {
             if change.erased.is_some() {
                 // It fits any cursor, and nothing follows it.
                 erasure::complete(self.store.as_ref(), &self.ring, &change).await?;
-                tracing::info!(from = at, to = change.to, "a stream was repaired");
+                repaired(at, change.to);
                 return Ok(());
             }
             let results = self.store.apply(generation, std::slice::from_ref(&change)).await?;
@@ -62,7 +63,7 @@ impl Repairer {
                 at = *now;
                 continue;
             }
-            tracing::info!(from = at, to = change.to, "a stream was repaired");
+            repaired(at, change.to);
             if change.to >= to {
                 return Ok(());
             }
@@ -71,4 +72,9 @@ impl Repairer {
         }
         Err(RepairError::StillBehind { at })
     }
+}
+
+fn repaired(from: u64, to: u64) {
+    TALLY.repaired();
+    tracing::info!(from, to, "a stream was repaired");
 }

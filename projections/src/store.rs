@@ -20,6 +20,7 @@ use crate::{
 pub mod hooked;
 pub mod memory;
 pub mod mongo;
+pub mod observed;
 mod page;
 pub mod sqlite;
 

@@ -18,6 +18,7 @@ pub mod hardening;
 pub mod headers;
 
 pub mod health;
+pub mod key_ages;
 pub mod listener;
 pub mod metrics;
 pub mod networks;
@@ -34,6 +35,7 @@ pub mod shutdown;
 pub mod spans;
 pub mod store_calls;
 pub mod store_location;
+pub mod store_pool;
 pub mod telemetry;
 pub mod tls;
 pub mod trace_context;

@@ -23,6 +23,8 @@ use opentelemetry_sdk::metrics::periodic_reader_with_async_runtime::PeriodicRead
 use opentelemetry_sdk::runtime::Tokio;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 
+use crate::key_ages;
+
 /// Bounds of histograms of durations, in seconds: from a read in memory to the longest wait.
 pub const SECONDS: [f64; 16] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -66,6 +68,7 @@ pub(crate) fn install(meters: Meters) -> bool {
     let installed = PROCESS.set(meters).is_ok();
     if installed {
         process::observe(&meter());
+        key_ages::observe(&meter());
     }
     installed
 }

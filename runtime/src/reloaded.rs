@@ -8,7 +8,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use tokio::time::sleep;
 
-/// A value made of secrets; the last good one. Never printed.
+use crate::key_ages;
+
+/// What these keys are for, among the ages of keys.
+const SERVICE: &str = "service";
+
+/// A value made of service keys; the last good one. Never printed.
 pub struct Reloaded<T> {
     what: String,
     value: ArcSwap<T>,
@@ -17,7 +22,9 @@ pub struct Reloaded<T> {
 impl<T: PartialEq> Reloaded<T> {
     /// Holds what was loaded first; `what` says in the log which one it is.
     pub fn new(what: impl Into<String>, value: T) -> Arc<Self> {
-        Arc::new(Self { what: what.into(), value: ArcSwap::from_pointee(value) })
+        let what = what.into();
+        key_ages::seen(SERVICE, &what, Duration::ZERO);
+        Arc::new(Self { what, value: ArcSwap::from_pointee(value) })
     }
 
     /// The value as it is now.
@@ -27,6 +34,7 @@ impl<T: PartialEq> Reloaded<T> {
 
     /// Puts another in its place.
     pub fn set(&self, value: T) {
+        key_ages::seen(SERVICE, &self.what, Duration::ZERO);
         self.value.store(Arc::new(value));
     }
 

@@ -6,15 +6,16 @@ use domain::{
     ids::{Mac, Stream},
     wire::{ConsistencyProof, Proposal, Receipt, Stored},
 };
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use runtime::{
     reloaded::Reloaded,
     secrets::{Secret, SecretRef},
-    service_keys::SERVICE_KEY_HEADER,
+    spans::Call,
 };
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    calls::{self, Appending, SERVICE, Service},
     error::{AppendError, ReadError},
     sender::{self, Append},
 };
@@ -74,17 +75,9 @@ pub enum ProofSize {
     Latest,
 }
 
-/// The service as this process reaches it.
-pub(crate) struct Service {
-    url: String,
-    key: Arc<Reloaded<Secret>>,
-    append_deadline: Duration,
-}
-
 /// A handle to the audit service; clones share one queue and one connection pool.
 #[derive(Clone)]
 pub struct AuditClient {
-    http: reqwest::Client,
     service: Arc<Service>,
     queue: mpsc::Sender<Append>,
 }
@@ -94,10 +87,10 @@ impl AuditClient {
     pub fn start(options: Options) -> Self {
         let Options { url, service_key, append_deadline, http } = options;
         let key = Reloaded::new("the service key for audit-service", service_key);
-        let service = Arc::new(Service { url, key, append_deadline });
+        let service = Arc::new(Service { http, url, key, append_deadline });
         let (queue, appends) = mpsc::channel(QUEUE);
-        tokio::spawn(sender::run(http.clone(), service.clone(), appends));
-        Self { http, service, queue }
+        tokio::spawn(sender::run(service.clone(), appends));
+        Self { service, queue }
     }
 
     /// Reads this service's key again every second, so that rotating it needs no restart, until
@@ -112,11 +105,22 @@ impl AuditClient {
     /// marked as not fresh. An event then has one effect, by its command id; an access may be
     /// recorded twice, which overstates it and never hides it.
     pub async fn append(&self, mut proposal: Proposal) -> Result<Receipt, AppendError> {
+        let appending = Appending::start(&mut proposal);
+        let result = self.append_until_known(proposal, &appending).await;
+        appending.end(result.as_ref().err());
+        result
+    }
+
+    async fn append_until_known(
+        &self,
+        mut proposal: Proposal,
+        appending: &Appending,
+    ) -> Result<Receipt, AppendError> {
         let deadline = Instant::now() + self.service.append_deadline;
         let mut pause = FIRST_PAUSE;
         let mut maybe_stored = false;
         loop {
-            let result = self.append_once(&proposal, deadline).await;
+            let result = self.append_once(&proposal, appending, deadline).await;
             match &result {
                 Err(AppendError::Unavailable(Stored::Unknown)) => maybe_stored = true,
                 // Nothing stored *this* time says nothing about the time before.
@@ -146,9 +150,10 @@ impl AuditClient {
     async fn append_once(
         &self,
         proposal: &Proposal,
+        appending: &Appending,
         deadline: Instant,
     ) -> Result<Receipt, AppendError> {
-        let (append, answer) = Append::new(proposal.clone(), deadline);
+        let (append, answer) = Append::new(proposal.clone(), appending.clone(), deadline);
         if self.queue.try_send(append).is_err() {
             return Err(AppendError::Unavailable(Stored::NothingStored));
         }
@@ -160,12 +165,12 @@ impl AuditClient {
 
     /// The line of the record of a command, if the ledger has it.
     pub async fn command(&self, id: &Mac) -> Result<Option<String>, ReadError> {
-        self.optional_line(&format!("/commands/{id}")).await
+        self.optional_line("/commands/{id}", &format!("/commands/{id}")).await
     }
 
     /// One line of the ledger.
     pub async fn record(&self, seq: u64) -> Result<Option<String>, ReadError> {
-        self.optional_line(&format!("/records/{seq}")).await
+        self.optional_line("/records/{seq}", &format!("/records/{seq}")).await
     }
 
     /// Lines of one stream from a version on (1 is the first), all of them.
@@ -196,7 +201,7 @@ impl AuditClient {
         limit: usize,
     ) -> Result<(Vec<String>, bool), ReadError> {
         let path = format!("/streams/{stream}/records?from={from_version}&limit={limit}");
-        self.lines(&path, READ_TIMEOUT).await
+        self.lines("/streams/{stream}/records", &path, READ_TIMEOUT).await
     }
 
     /// Lines of the ledger from a position on, at most `limit`; where there is none yet, waits
@@ -208,23 +213,23 @@ impl AuditClient {
         wait: Duration,
     ) -> Result<Vec<String>, ReadError> {
         let path = format!("/records?from={from}&limit={limit}&wait={}", wait.as_secs());
-        Ok(self.lines(&path, wait + READ_TIMEOUT).await?.0)
+        Ok(self.lines("/records", &path, wait + READ_TIMEOUT).await?.0)
     }
 
     /// The latest signed checkpoint: a C2SP signed note.
     pub async fn checkpoint(&self) -> Result<String, ReadError> {
-        self.text("/checkpoint").await
+        self.text("/checkpoint", "/checkpoint").await
     }
 
     /// The verifier key (C2SP vkey); its name is the ledger's origin.
     pub async fn verifier_key(&self) -> Result<String, ReadError> {
-        Ok(self.text("/key").await?.trim_end().to_owned())
+        Ok(self.text("/key", "/key").await?.trim_end().to_owned())
     }
 
     /// The ledger's key history, which nothing here checks: one line a key, oldest first, with the
     /// smallest size of a checkpoint that it signs.
     pub async fn keys(&self) -> Result<String, ReadError> {
-        self.text("/keys").await
+        self.text("/keys", "/keys").await
     }
 
     /// The proof that a record is in the ledger's tree of a size: a C2SP tlog-proof file.
@@ -234,7 +239,7 @@ impl AuditClient {
             ProofSize::Latest => "?size=latest".to_owned(),
             ProofSize::Exactly(size) => format!("?size={size}"),
         };
-        self.text(&format!("/records/{seq}/proof{query}")).await
+        self.text("/records/{seq}/proof", &format!("/records/{seq}/proof{query}")).await
     }
 
     /// The proof that the tree of one size begins with that of another; the newest one where no
@@ -246,15 +251,14 @@ impl AuditClient {
     ) -> Result<ConsistencyProof, ReadError> {
         let to = to.map_or_else(|| "latest".to_owned(), |to| to.to_string());
         let path = format!("/consistency?from={from}&to={to}");
-        let response = accepted(self.get(&path).timeout(READ_TIMEOUT)).await?;
+        let response = self.get("/consistency", &path, READ_TIMEOUT).await?;
         response.json().await.map_err(|_| ReadError::Malformed)
     }
 
     /// A tile by its path after `tile/` (C2SP tlog-tiles), such as `0/x001/067.p/5`; `None` if
     /// the ledger's tree does not hold it.
     pub async fn tile(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
-        let answer = accepted(self.get(&format!("/tile/{path}")).timeout(READ_TIMEOUT)).await;
-        match answer {
+        match self.get("/tile/{path}", &format!("/tile/{path}"), READ_TIMEOUT).await {
             Ok(response) => {
                 let octets = response.bytes().await.map_err(ReadError::Unreachable)?;
                 Ok(Some(octets.to_vec()))
@@ -264,46 +268,49 @@ impl AuditClient {
         }
     }
 
-    async fn optional_line(&self, path: &str) -> Result<Option<String>, ReadError> {
-        match self.text(path).await {
+    async fn optional_line(
+        &self,
+        route: &'static str,
+        path: &str,
+    ) -> Result<Option<String>, ReadError> {
+        match self.text(route, path).await {
             Ok(text) => Ok(Some(text.trim_end_matches('\n').to_owned())),
             Err(ReadError::Status(status)) if status == StatusCode::NOT_FOUND.as_u16() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn lines(&self, path: &str, timeout: Duration) -> Result<(Vec<String>, bool), ReadError> {
-        let response = accepted(self.get(path).timeout(timeout)).await?;
+    async fn lines(
+        &self,
+        route: &'static str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<(Vec<String>, bool), ReadError> {
+        let response = self.get(route, path, timeout).await?;
         let more = response.headers().contains_key(MORE_HEADER);
         let text = response.text().await.map_err(ReadError::Unreachable)?;
         Ok((text.lines().map(str::to_owned).collect(), more))
     }
 
-    async fn text(&self, path: &str) -> Result<String, ReadError> {
-        let response = accepted(self.get(path).timeout(READ_TIMEOUT)).await?;
+    async fn text(&self, route: &'static str, path: &str) -> Result<String, ReadError> {
+        let response = self.get(route, path, READ_TIMEOUT).await?;
         response.text().await.map_err(ReadError::Unreachable)
     }
 
-    fn get(&self, path: &str) -> RequestBuilder {
-        request(&self.http, &self.service, Method::GET, path)
-    }
-}
-
-pub(crate) fn request(
-    http: &reqwest::Client,
-    service: &Service,
-    method: Method,
-    path: &str,
-) -> RequestBuilder {
-    http.request(method, format!("{}{path}", service.url))
-        .header(SERVICE_KEY_HEADER, service.key.now().bytes())
-}
-
-async fn accepted(request: RequestBuilder) -> Result<reqwest::Response, ReadError> {
-    let response = request.send().await.map_err(ReadError::Unreachable)?;
-    if response.status().is_success() {
-        Ok(response)
-    } else {
-        Err(ReadError::Status(response.status().as_u16()))
+    /// Gets a path, which is one of this route's.
+    async fn get(
+        &self,
+        route: &'static str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Response, ReadError> {
+        let request = self.service.request(Method::GET, path).timeout(timeout);
+        let call = Call::start(SERVICE, "GET", route);
+        let response = calls::send(request, call).await.map_err(ReadError::Unreachable)?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(ReadError::Status(response.status().as_u16()))
+        }
     }
 }

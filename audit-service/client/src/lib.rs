@@ -3,6 +3,7 @@
 //! In scope: appending in batches, reading records, streams and commands, proofs and tiles.
 //! Out of scope: deciding what to append.
 
+mod calls;
 mod client;
 mod error;
 mod sender;

@@ -7,12 +7,16 @@ use domain::wire::{
     Receipt, Stored,
 };
 use reqwest::{Method, StatusCode};
+use runtime::spans::Call;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
-use crate::{client, client::Service, error::AppendError};
+use crate::{
+    calls::{self, Appending, Service},
+    error::AppendError,
+};
 
 /// Requests under way at once. While one waits for its block to become durable, the next
 /// stands ready at the audit service for the following block; more would only thin them out.
@@ -24,6 +28,7 @@ const FIXED_BYTES: usize = 1_024;
 /// An append on its way.
 pub(crate) struct Append {
     proposal: Proposal,
+    appending: Appending,
     deadline: Instant,
     answer: oneshot::Sender<Result<Receipt, AppendError>>,
 }
@@ -31,10 +36,11 @@ pub(crate) struct Append {
 impl Append {
     pub(crate) fn new(
         proposal: Proposal,
+        appending: Appending,
         deadline: Instant,
     ) -> (Self, oneshot::Receiver<Result<Receipt, AppendError>>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { proposal, deadline, answer }, receiver)
+        (Self { proposal, appending, deadline, answer }, receiver)
     }
 
     fn bytes(&self) -> usize {
@@ -52,11 +58,7 @@ impl Append {
 }
 
 /// Runs until every handle is gone.
-pub(crate) async fn run(
-    http: reqwest::Client,
-    service: Arc<Service>,
-    mut appends: mpsc::Receiver<Append>,
-) {
+pub(crate) async fn run(service: Arc<Service>, mut appends: mpsc::Receiver<Append>) {
     let in_flight = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT));
     while let Some(first) = appends.recv().await {
         let Ok(permit) = in_flight.clone().acquire_owned().await else { return };
@@ -64,9 +66,9 @@ pub(crate) async fn run(
         if batch.is_empty() {
             continue;
         }
-        let (http, service) = (http.clone(), service.clone());
+        let service = service.clone();
         tokio::spawn(async move {
-            send(&http, &service, batch).await;
+            send(&service, batch).await;
             drop(permit);
         });
     }
@@ -89,15 +91,18 @@ fn take_waiting(first: Append, appends: &mut mpsc::Receiver<Append>) -> Vec<Appe
     batch
 }
 
-async fn send(http: &reqwest::Client, service: &Service, batch: Vec<Append>) {
+async fn send(service: &Service, batch: Vec<Append>) {
+    const ROUTE: &str = "/records/batch";
+    let call = Appending::call(batch.iter().map(|append| &append.appending), "POST", ROUTE);
     let deadline = batch.iter().map(|append| append.deadline).max().unwrap_or_else(Instant::now);
     let (items, answers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|append| (append.proposal, append.answer)).unzip();
     let expected = items.len();
-    let request = client::request(http, service, Method::POST, "/records/batch")
+    let request = service
+        .request(Method::POST, ROUTE)
         .timeout(deadline.saturating_duration_since(Instant::now()))
         .json(&AppendRequest { items });
-    match exchange(request, expected).await {
+    match exchange(request, call, expected).await {
         Ok(results) => {
             for (answer, result) in answers.into_iter().zip(results) {
                 // A caller that has gone needs no answer.
@@ -114,9 +119,10 @@ async fn send(http: &reqwest::Client, service: &Service, batch: Vec<Append>) {
 
 async fn exchange(
     request: reqwest::RequestBuilder,
+    call: Call,
     expected: usize,
 ) -> Result<Vec<AppendResult>, Stored> {
-    let response = request.send().await.map_err(|error| {
+    let response = calls::send(request, call).await.map_err(|error| {
         let connected = !error.is_connect();
         let error = error.without_url();
         tracing::warn!(%error, connected, "the audit service could not be reached");

@@ -228,6 +228,13 @@ impl Request {
         Self(self.0.header(name, value))
     }
 
+    /// As another actor.
+    pub(crate) fn actor(self, actor: &Value) -> Self {
+        let actor = actor.to_string().parse().unwrap();
+        let name = runtime::headers::ACTOR_HEADER.parse().unwrap();
+        Self(self.0.headers(HeaderMap::from_iter([(name, actor)])))
+    }
+
     /// A body as existing clients send it: with no word of JSON.
     pub(crate) fn json(self, body: &Value) -> Self {
         Self(self.0.header("content-type", "text/plain; charset=utf-8").body(body.to_string()))

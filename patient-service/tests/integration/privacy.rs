@@ -48,6 +48,23 @@ impl Write for Log {
 }
 
 #[tokio::test]
+async fn the_request_log_names_subscriptions_and_never_users() {
+    const SUBSCRIPTION: &str = "subscription-6b1f";
+    const USER: &str = "user-6b1f";
+    let system = System::start().await;
+    let path = system.any_patient().await;
+    for (id, kind) in [(SUBSCRIPTION, "subscription"), (USER, "user")] {
+        let actor = json!({"id": id, "kind": kind});
+        let request = system.request(Method::GET, &path).actor(&actor);
+        request.send().await.expect(StatusCode::OK);
+    }
+    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    let named = |id| log.lines().any(|line| line.contains("request answered") && line.contains(id));
+    assert!(named(SUBSCRIPTION), "{log}");
+    assert!(!named(USER), "{log}");
+}
+
+#[tokio::test]
 async fn a_name_shows_in_no_log_line_error_or_record() {
     let mut system = System::start().await;
     let mut body = samples::patient();

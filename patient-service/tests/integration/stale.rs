@@ -96,8 +96,16 @@ async fn a_later_command_repairs_what_an_earlier_one_could_not_apply() {
 
 #[tokio::test]
 async fn a_store_that_hangs_makes_a_command_pending_in_time() {
+    let counted = || {
+        let metrics = runtime::metrics::process().text().unwrap();
+        let line =
+            metrics.lines().find_map(|it| it.strip_prefix("vitalog_projection_pending_total "));
+        line.expect("it is shown from the start").parse::<u64>().unwrap()
+    };
     let system = System::start().await;
+    let before = counted();
     system.store.fail_applies(Fault::Hang, 1);
     let created = system.post("/patient", &samples::patient()).await.expect(StatusCode::CREATED);
     assert_eq!(created.header("x-projection"), "pending");
+    assert!(counted() > before);
 }

@@ -5,12 +5,14 @@ use std::collections::HashSet;
 use domain::{ids::PatientId, record::Record};
 
 use crate::{
+    applier::count_done,
     backoff::Transient,
     change::StreamChange,
     decode::{self, Decoded},
     erasure,
     error::{FollowError, reasons},
     store::Applied,
+    tally::{By, TALLY},
 };
 
 use super::session::Session;
@@ -64,6 +66,7 @@ impl Session<'_> {
             return Ok(());
         }
         let results = self.deps.store.apply(self.generation, &changes).await?;
+        TALLY.applied(By::Follower, count_done(&results));
         for ((change, seq), result) in changes.iter().zip(seqs).zip(results) {
             if let Applied::Gap { at } = result {
                 self.repair_or_park(change, at, seq).await?;
@@ -75,6 +78,7 @@ impl Session<'_> {
     /// Completes an erasure, in every generation and the key ring, before the position moves.
     async fn erase(&mut self, change: &StreamChange) -> Result<(), FollowError> {
         erasure::complete(self.deps.store.as_ref(), &self.deps.ring, change).await?;
+        TALLY.applied(By::Follower, 1);
         if self.parked.contains(change.patient) {
             self.unpark(change.patient).await?;
         }
@@ -89,6 +93,7 @@ impl Session<'_> {
     ) -> Result<(), FollowError> {
         let StreamChange { patient, to, .. } = *change;
         let repaired = self.repairer.repair(self.generation, patient, at, to).await;
+        TALLY.applied(By::Follower, repaired.is_ok().into());
         match repaired.map_err(|source| FollowError::Repair { seq, source }) {
             Err(error) if !error.is_transient() => {
                 self.park(patient, seq, to, reasons(&error)).await

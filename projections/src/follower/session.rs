@@ -5,6 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use runtime::spans::{self, TARGET};
+use tracing::{Instrument, Span, field::Empty};
+
 use crate::{
     activity,
     decode::events_by_stream,
@@ -14,7 +17,7 @@ use crate::{
     office::Stillness,
     repair::Repairer,
     status::age_seconds,
-    tail::Tail,
+    tail::{Tail, Verified},
 };
 
 use super::{Deps, Options, Progress, parking::ParkedStreams};
@@ -41,6 +44,21 @@ const KEYS_CHECK: Duration = Duration::from_hours(24);
 
 /// How soon to try that again where it failed.
 const KEYS_RETRY: Duration = Duration::from_mins(1);
+
+/// The span of a round, the beginning of a trace; none where nobody records spans.
+fn follow_span(records: usize) -> Span {
+    if !spans::recording() {
+        return Span::none();
+    }
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "follow",
+        records,
+        otel.status_code = Empty,
+        error.type = Empty,
+    )
+}
 
 /// Following into one generation.
 pub(super) struct Session<'a> {
@@ -117,13 +135,29 @@ impl<'a> Session<'a> {
         if records.len() < BATCH {
             tokio::time::sleep(GRACE).await;
         }
+        // Nobody called: a record names its trace and no span in it, so there is nothing to link.
+        let span = follow_span(records.len());
+        let followed = self.write(records, position).instrument(span.clone()).await;
+        if followed.is_err() {
+            spans::fail(&span, "follow");
+        }
+        followed?;
+        let lag_seconds = age_seconds((self.deps.clock)(), position.at);
+        Ok(Some(self.progress(Some(position), lag_seconds)))
+    }
+
+    /// Writes what records say, and how far that is.
+    async fn write(
+        &mut self,
+        records: Vec<Verified>,
+        position: Position,
+    ) -> Result<(), FollowError> {
         let activity: Vec<_> =
             records.iter().map(|verified| activity::of_record(&verified.record)).collect();
         self.apply_missing(events_by_stream(records)).await?;
         self.deps.store.write_activity(self.generation, &activity).await?;
         self.deps.store.set_position(self.generation, &position, &self.office).await?;
-        let lag_seconds = age_seconds((self.deps.clock)(), position.at);
-        Ok(Some(self.progress(Some(position), lag_seconds)))
+        Ok(())
     }
 
     fn progress(&self, position: Option<Position>, lag_seconds: u64) -> Progress {

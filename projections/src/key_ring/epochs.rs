@@ -1,5 +1,7 @@
 //! The months that search criteria are sealed for, and the end of their keys.
 
+use std::time::Duration;
+
 use domain::time::Timestamp;
 
 use super::{KeyRing, KeyRingError};
@@ -32,6 +34,13 @@ pub(super) fn epoch_name(at: Timestamp) -> String {
     let mut name = at.to_string();
     name.truncate("YYYY-MM".len());
     name
+}
+
+/// How long ago a time's epoch began: its key is no older.
+pub(super) fn age_in_epoch(at: Timestamp) -> Duration {
+    let began = format!("{}-01T00:00:00.000Z", epoch_name(at)).parse::<Timestamp>();
+    let age = began.map_or(0, |began| at.millis() - began.millis());
+    Duration::from_millis(u64::try_from(age).unwrap_or_default())
 }
 
 /// Counts the months of epochs' names; `None` for anything else.

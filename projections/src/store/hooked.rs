@@ -1,5 +1,5 @@
-//! A store with a hook around every call of another: for tests that count calls, hold them back
-//! or end a process between two of them.
+//! A store with a hook around every call of another: for measuring calls ([`super::observed`]), and
+//! for tests that count calls, hold them back or end a process between two of them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -30,6 +30,16 @@ pub enum Call<'a> {
     Read(&'static str),
 }
 
+impl Call<'_> {
+    /// The method's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Apply(_) => "apply",
+            Self::Write(name) | Self::Read(name) => name,
+        }
+    }
+}
+
 /// What happens around calls.
 #[async_trait]
 pub trait Hook: Send + Sync + 'static {
@@ -41,6 +51,20 @@ pub trait Hook: Send + Sync + 'static {
     /// After a call was made; an error is its answer in place of its own.
     async fn after(&self, _call: Call<'_>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Makes a call, between the two.
+    fn around<T: Send>(
+        &self,
+        call: Call<'_>,
+        made: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        async move {
+            self.before(call).await?;
+            let answer = made.await;
+            self.after(call).await?;
+            answer
+        }
     }
 }
 
@@ -57,15 +81,12 @@ impl<H: Hook> Hooked<H> {
         Self { inner, hook }
     }
 
-    async fn around<T>(
+    async fn around<T: Send>(
         &self,
         call: Call<'_>,
         made: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        self.hook.before(call).await?;
-        let answer = made.await;
-        self.hook.after(call).await?;
-        answer
+        self.hook.around(call, made).await
     }
 }
 

@@ -147,3 +147,42 @@ async fn a_gap_that_the_ledger_cannot_fill_is_an_error() {
     let result = fixture.applier().apply(generation, change(someone(), 3)).await;
     assert!(matches!(result, Err(ApplyError::Repair(_))), "{result:?}");
 }
+
+/// The sum of a metric's values over all labels that are not named; `None` where it is not shown.
+fn counted(name: &str, label: &str) -> Option<f64> {
+    let metrics = runtime::metrics::process().text().unwrap();
+    let of_name =
+        |line: &&str| line.strip_prefix(name).is_some_and(|it| it.starts_with([' ', '{']));
+    let values = metrics.lines().filter(of_name).filter(|line| line.contains(label));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).reduce(f64::max)
+}
+
+#[tokio::test]
+async fn what_is_applied_is_counted_by_who_did_it() {
+    const APPLIED: &str = "vitalog_projection_applied_total";
+    let fixture = Fixture::new().await;
+    let generation = fixture.serving().await;
+    let applier = fixture.applier();
+    for by in ["command", "follower"] {
+        assert!(counted(APPLIED, &format!("by=\"{by}\"")).is_some(), "{by} begins at 0");
+    }
+    let all = [
+        (APPLIED, "by=\"command\""),
+        (APPLIED, "by=\"follower\""),
+        ("vitalog_projection_repairs_total", ""),
+        ("vitalog_projection_apply_duration_seconds_count", ""),
+        ("vitalog_projection_batch_changes_count", ""),
+    ];
+    let before = all.map(|(name, label)| counted(name, label).unwrap_or_default());
+    let (one, two) = (fixture.patient().await, fixture.patient().await);
+    one.registered("Ada");
+    one.amended("Byron");
+    // A gap, so the stream is repaired.
+    applier.apply(generation, one.change(2, 2).await).await.unwrap();
+    two.registered("Grace");
+    let mut following = fixture.follow();
+    following.reaches(generation, fixture.ledger.size()).await;
+    for ((name, label), before) in all.into_iter().zip(before) {
+        assert!(counted(name, label).unwrap() > before, "{name} {label}");
+    }
+}

@@ -18,6 +18,7 @@ use projections::{
         kek::{Kek, WrappedKey},
         memory::{Fault, MemoryKeys},
         mongo::MongoKeys,
+        observed::observed,
         sqlite::SqliteKeys,
         store::{KeyStore, KeyStoreError},
     },
@@ -150,6 +151,29 @@ async fn rings_share_the_store(store: &Arc<dyn KeyStore>) {
 async fn the_store_in_memory_conforms() {
     conforms(Arc::new(MemoryKeys::default())).await;
     rotation::conforms(&(Arc::new(MemoryKeys::default()) as _)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_observed_store_conforms_and_its_calls_are_measured() {
+    conforms(observed(Arc::new(MemoryKeys::default()), "memory")).await;
+    rotation::conforms(&observed(Arc::new(MemoryKeys::default()), "memory")).await;
+    let failing = Arc::new(MemoryKeys::default());
+    failing.set_fault(Fault::Fails);
+    observed(failing, "memory").any().await.unwrap_err();
+    let metrics = runtime::metrics::process().text().unwrap();
+    let name = "db_client_operation_duration_seconds_count{";
+    let counted = |labels: &[&str]| {
+        let fits = |line: &&str| labels.iter().all(|label| line.contains(label));
+        metrics.lines().filter(|line| line.starts_with(name)).any(|line| fits(&line))
+    };
+    let of_keys = ["db_system_name=\"memory\"", "db_namespace=\"keys\""];
+    for labels in [
+        &["db_operation_name=\"insert_batch\"", "db_collection_name=\"data_keys\""],
+        &["db_operation_name=\"claim_epoch\"", "db_collection_name=\"epochs\""],
+        &["db_operation_name=\"any\"", "error_type=\"unavailable\""],
+    ] {
+        assert!(counted(&[&of_keys[..], labels].concat()), "no {labels:?} in\n{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,6 +91,10 @@ mod memory {
     conformance!(Memory);
 }
 
+mod observed {
+    conformance!(Observed);
+}
+
 mod sqlite {
     conformance!(Sqlite);
 }

@@ -8,13 +8,18 @@ use mongodb::{
 };
 use projections::{
     documents::{Generation, Office},
-    store::{ProjectionStore, memory::MemoryStore, mongo::MongoStore, sqlite::SqliteStore},
+    store::{
+        ProjectionStore, memory::MemoryStore, mongo::MongoStore, observed::observed,
+        sqlite::SqliteStore,
+    },
 };
 use tempfile::TempDir;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Backend {
     Memory,
+    /// That in memory, as services that serve have theirs.
+    Observed,
     Sqlite,
     Mongo,
 }
@@ -39,6 +44,11 @@ impl Backend {
             Self::Memory => {
                 let store = MemoryStore::default();
                 Stores { one: Arc::new(store.clone()), two: Arc::new(store), raw: Raw::Memory }
+            }
+            Self::Observed => {
+                let store: Arc<dyn ProjectionStore> = Arc::new(MemoryStore::default());
+                let open = || observed(store.clone(), "memory");
+                Stores { one: open(), two: open(), raw: Raw::Memory }
             }
             Self::Sqlite => {
                 let folder = TempDir::new().unwrap();

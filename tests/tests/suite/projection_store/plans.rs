@@ -296,10 +296,28 @@ async fn a_generation_of_an_older_version_gets_its_indexes() {
     let open = || open_projection_store(&location, &watched.prefix);
     let (one, two) = tokio::join!(open(), open());
     let _open = (one.unwrap(), two.unwrap());
+    connections_are_counted();
     let completed = async {
         while names().await != all {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, completed).await.expect("the indexes are there again");
+}
+
+#[track_caller]
+fn connections_are_counted() {
+    let metrics = runtime::metrics::process().text().unwrap();
+    let value = |name: &str, labels: &str| {
+        let shown = metrics.lines().find_map(|line| line.strip_prefix(&format!("{name}{labels} ")));
+        shown.unwrap_or_else(|| panic!("no {name}{labels} in\n{metrics}")).parse::<i64>().unwrap()
+    };
+    let connections = |state| {
+        let labels = format!("{{db_namespace=\"patients\",state=\"{state}\"}}");
+        value("db_client_connection_count", &labels)
+    };
+    assert!(connections("idle") + connections("used") > 0);
+    assert!(connections("idle") >= 0 && connections("used") >= 0);
+    let waits = "db_client_connection_wait_time_seconds_count";
+    assert!(value(waits, "{db_namespace=\"patients\"}") > 0);
 }

@@ -1,0 +1,107 @@
+//! Requests to the audit service, and the spans of appends.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::wire::Proposal;
+use reqwest::{Method, RequestBuilder, Response};
+use runtime::{
+    reloaded::Reloaded,
+    secrets::Secret,
+    service_keys::SERVICE_KEY_HEADER,
+    spans::{self, Call, TARGET},
+    trace_context::{TRACEPARENT, TraceContext},
+};
+use tracing::{Span, field::Empty};
+
+use crate::error::AppendError;
+
+/// The name of the service that is called.
+pub(crate) const SERVICE: &str = "audit-service";
+
+/// The service as this process reaches it.
+pub(crate) struct Service {
+    pub(crate) http: reqwest::Client,
+    pub(crate) url: String,
+    pub(crate) key: Arc<Reloaded<Secret>>,
+    pub(crate) append_deadline: Duration,
+}
+
+impl Service {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .header(SERVICE_KEY_HEADER, self.key.now().bytes())
+    }
+}
+
+/// Sends a request as a call that has begun, which it tells the service of.
+pub(crate) async fn send(
+    mut request: RequestBuilder,
+    call: Call,
+) -> Result<Response, reqwest::Error> {
+    if let Some(place) = call.traceparent() {
+        request = request.header(TRACEPARENT, place);
+    }
+    let result = request.send().await;
+    match &result {
+        Ok(response) => call.answered(response.status()),
+        Err(error) if error.is_timeout() => call.failed("timeout"),
+        Err(_) => call.failed("unreachable"),
+    }
+    result
+}
+
+/// The span of one append, from its queue to its answer; none where nobody records it.
+#[derive(Clone)]
+pub(crate) struct Appending {
+    span: Span,
+    place: Option<TraceContext>,
+}
+
+impl Appending {
+    /// Begins it as a child of the current span, and tells the audit service by the proposal.
+    pub(crate) fn start(proposal: &mut Proposal) -> Self {
+        if !spans::recording() || Span::current().is_none() {
+            return Self { span: Span::none(), place: None };
+        }
+        let span = tracing::info_span!(
+            target: TARGET,
+            "append",
+            otel.kind = "producer",
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
+        let place = spans::context(&span);
+        // The record names its trace; a place in another one would lead nowhere.
+        let named =
+            place.filter(|place| proposal.trace.map(|it| it.bytes()) == Some(place.trace_id()));
+        proposal.span = named.and_then(|place| place.span());
+        Self { span, place }
+    }
+
+    /// Marks it where the append failed. A conflict is an answer, and so is a command that is known.
+    pub(crate) fn end(self, error: Option<&AppendError>) {
+        match error {
+            Some(AppendError::Unavailable(_)) => spans::fail(&self.span, "unavailable"),
+            Some(AppendError::Refused(_)) => spans::fail(&self.span, "refused"),
+            Some(AppendError::Conflict { .. } | AppendError::CommandReused) | None => {}
+        }
+    }
+
+    /// Begins the call that appends travel in: a child of the first that is kept, else of the
+    /// first, and linked to all of them.
+    pub(crate) fn call<'a>(
+        batch: impl Iterator<Item = &'a Self> + Clone,
+        method: &'static str,
+        route: &'static str,
+    ) -> Call {
+        let is_kept = |it: &&Self| it.place.is_some_and(|place| place.is_sampled());
+        let parent = batch.clone().find(is_kept).or_else(|| batch.clone().next());
+        let start = || Call::start(SERVICE, method, route);
+        let call = parent.map_or_else(start, |parent| parent.span.in_scope(start));
+        for place in batch.filter_map(|it| it.place) {
+            spans::link(call.span(), place);
+        }
+        call
+    }
+}
