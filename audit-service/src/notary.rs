@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use audit_verify::key_history::KeyHistory;
@@ -39,6 +39,8 @@ pub struct Notary {
 struct State {
     /// The highest size known to be in the file.
     saved: u64,
+    /// When it was put there.
+    saved_at: Option<Instant>,
     /// The highest that somebody waits for, or waited for.
     wanted: Option<Wanted>,
     /// Whether the last write failed, or somebody gave up waiting for one.
@@ -115,6 +117,12 @@ impl Notary {
         written.await.unwrap_or(Err(CheckpointError::NotRemembered))
     }
 
+    /// The highest size that this process knows to be in the file, and when it was put there.
+    pub(crate) fn remembered(&self) -> Option<(u64, Instant)> {
+        let state = self.state();
+        Some((state.saved, state.saved_at?))
+    }
+
     fn want(&self, wanted: Wanted) {
         let mut state = self.state();
         if state.wanted.as_ref().is_none_or(|highest| highest.size < wanted.size) {
@@ -131,7 +139,9 @@ impl Notary {
         let mut state = self.state();
         state.failing = written.is_err();
         if written.is_ok() {
-            state.saved = state.saved.max(size);
+            if state.saved < size || state.saved_at.is_none() {
+                (state.saved, state.saved_at) = (state.saved.max(size), Some(Instant::now()));
+            }
             self.component.ready();
         } else {
             self.component.not_ready("the checkpoint file cannot be written");
