@@ -53,29 +53,29 @@ impl LedgerMetrics {
         let counter =
             |name, description| meter.u64_counter(name).with_description(description).build();
         let metrics = Self {
-            records: counter("vitalog.ledger.records.appended", "Records appended"),
-            blocks: counter("vitalog.ledger.blocks.appended", "Blocks appended"),
+            records: counter("vitalog.ledger.records_appended", "Records appended"),
+            blocks: counter("vitalog.ledger.blocks_appended", "Blocks appended"),
             block_records: meter
-                .u64_histogram("vitalog.ledger.block.records")
+                .u64_histogram("vitalog.ledger.block_records")
                 .with_description("Records in the blocks that were appended")
                 .with_boundaries(RECORDS.to_vec())
                 .build(),
             commits: meter
-                .f64_histogram("vitalog.ledger.commit.duration")
+                .f64_histogram("vitalog.ledger.commit_duration")
                 .with_unit("s")
                 .with_description("From the first proposal of a block until the block was durable")
                 .with_boundaries(runtime::metrics::SECONDS.to_vec())
                 .build(),
             fence_conflicts: counter(
-                "vitalog.ledger.fence.conflicts",
+                "vitalog.ledger.fence_conflicts",
                 "Blocks whose place another process's block had taken",
             ),
             ambiguous: counter(
-                "vitalog.ledger.ambiguous.results",
+                "vitalog.ledger.ambiguous_results",
                 "Blocks that the store gave no clear answer to, by what became of them",
             ),
             refused: counter(
-                "vitalog.ledger.proposals.refused",
+                "vitalog.ledger.proposals_refused",
                 "Proposals that were not appended",
             ),
             halted: meter
@@ -131,7 +131,7 @@ impl LedgerMetrics {
             })
             .build();
         meter
-            .u64_observable_gauge("vitalog.ledger.size.records")
+            .u64_observable_gauge("vitalog.ledger.size_records")
             .with_description("Records in the ledger")
             .with_callback(move |size| {
                 if let Some(head) = current(&head) {
@@ -140,7 +140,7 @@ impl LedgerMetrics {
             })
             .build();
         meter
-            .u64_observable_gauge("vitalog.ledger.queue.records")
+            .u64_observable_gauge("vitalog.ledger.queue_records")
             .with_description("Records that wait for a block")
             .with_callback(self.looking(|metrics, queue| {
                 queue.observe(metrics.waiting.load(Relaxed), &[]);

@@ -61,3 +61,56 @@ impl Pool {
         self.connections.add(used, &self.used);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use runtime::metrics::Meters;
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// An event of connection 1.
+    fn event<T: DeserializeOwned + Into<CmapEvent>>(reason: &str) -> CmapEvent {
+        let event = serde_json::json!({"connectionId": 1, "reason": reason});
+        serde_json::from_value::<T>(event).unwrap().into()
+    }
+
+    #[test]
+    fn connections_are_counted_by_state() {
+        use mongodb::event::cmap::{
+            ConnectionCheckedInEvent as In, ConnectionCheckedOutEvent as Out,
+            ConnectionClosedEvent as Closed, ConnectionCreatedEvent as Created,
+        };
+        let meters = Meters::default();
+        let EventHandler::Callback(note) = measured(&meters.meter(), "ledger") else {
+            panic!("no callback");
+        };
+        let check = |idle: i64, used: i64, waits: u64| {
+            let text = meters.text().unwrap();
+            let mut lines = vec![
+                format!(
+                    r#"db_client_connection_count{{db_namespace="ledger",state="idle"}} {idle}"#
+                ),
+                format!(
+                    r#"db_client_connection_count{{db_namespace="ledger",state="used"}} {used}"#
+                ),
+            ];
+            let wait = "db_client_connection_wait_time_seconds_count";
+            lines
+                .extend((waits > 0).then(|| format!(r#"{wait}{{db_namespace="ledger"}} {waits}"#)));
+            for line in lines {
+                assert!(text.lines().any(|found| found == line), "{line} in {text}");
+            }
+        };
+        check(0, 0, 0);
+        note(event::<Created>(""));
+        note(event::<Created>(""));
+        check(2, 0, 0);
+        note(event::<Out>(""));
+        check(1, 1, 1);
+        note(event::<In>(""));
+        note(event::<Closed>("idle"));
+        check(1, 0, 1);
+    }
+}
