@@ -3,6 +3,10 @@
 //! An append belongs to the trace of its proposal, a commit to many: it is a child of the append
 //! that came first, and linked with all of them. Where nobody records spans there are none.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
 use domain::{ids::SpanRef, record::Record, wire::AppendResult};
 use runtime::{
     spans::{self, TARGET},

@@ -19,7 +19,9 @@ use opentelemetry::{
 };
 use tokio::sync::watch;
 
-use crate::{appender::Head, clock::Clock, commit::Committed, notary::Notary, stop::Final};
+use crate::{
+    appender::Head, clock::Clock, commit::Committed, notary::Notary, outside::reach, stop::Final,
+};
 
 /// Bounds of the number of records in a block, up to [`crate::block::MAX_BLOCK_RECORDS`].
 const RECORDS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
@@ -63,7 +65,7 @@ impl LedgerMetrics {
             commits: meter
                 .f64_histogram("vitalog.ledger.commit_duration")
                 .with_unit("s")
-                .with_description("From the first proposal of a block until the block was durable")
+                .with_description("From the forming of a block until it was durable")
                 .with_boundaries(runtime::metrics::SECONDS.to_vec())
                 .build(),
             fence_conflicts: counter(
@@ -122,11 +124,10 @@ impl LedgerMetrics {
             meter.f64_observable_gauge(name).with_unit("s").with_description(description)
         };
         let (grown, notary) = (head.clone(), Arc::downgrade(notary));
-        seconds("vitalog.checkpoint.age", "Age of the newest checkpoint that is remembered while the ledger has grown since, else 0")
+        seconds("vitalog.checkpoint.age", reach::AGE)
             .with_callback(move |age| {
-                let remembered = notary.upgrade().and_then(|notary| notary.remembered());
-                if let (Some(head), Some((size, at))) = (current(&grown), remembered) {
-                    age.observe(if head.size > size { at.elapsed().as_secs_f64() } else { 0.0 }, &[]);
+                if let (Some(head), Some(notary)) = (current(&grown), notary.upgrade()) {
+                    age.observe(notary.remembered().age(head), &[]);
                 }
             })
             .build();
@@ -178,7 +179,7 @@ impl LedgerMetrics {
         }
     }
 
-    /// A block of these records is durable, so long after its first proposal was looked at.
+    /// A block of these records is durable, so long after it was begun.
     pub(crate) fn stored<'a>(&self, records: impl Iterator<Item = &'a Record>, took: Duration) {
         let mut counts = [0_u64; RecordType::ALL.len()];
         for record in records {

@@ -16,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead};
+use crate::{
+    checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
+    outside::reach::Reached,
+};
 
 /// How long a caller waits for the checkpoint file. It waits for two writes at most, each of which
 /// takes some milliseconds.
@@ -35,12 +38,11 @@ pub struct Notary {
     component: Component,
 }
 
-#[derive(Default)]
 struct State {
     /// The highest size known to be in the file.
     saved: u64,
-    /// When it was put there.
-    saved_at: Option<Instant>,
+    /// Since when it is known to be there.
+    saved_at: Instant,
     /// The highest that somebody waits for, or waited for.
     wanted: Option<Wanted>,
     /// Whether the last write failed, or somebody gave up waiting for one.
@@ -63,7 +65,8 @@ impl Notary {
         component: Component,
     ) -> Self {
         let thread = Arc::new(Semaphore::new(1));
-        Self { signer, keys, file, thread, state: Mutex::default(), component }
+        let state = State { saved: 0, saved_at: Instant::now(), wanted: None, failing: false };
+        Self { signer, keys, file, thread, state: Mutex::new(state), component }
     }
 
     /// The ledger's origin.
@@ -117,10 +120,10 @@ impl Notary {
         written.await.unwrap_or(Err(CheckpointError::NotRemembered))
     }
 
-    /// The highest size that this process knows to be in the file, and when it was put there.
-    pub(crate) fn remembered(&self) -> Option<(u64, Instant)> {
+    /// The highest size that this process knows to be in the file, and since when.
+    pub(crate) fn remembered(&self) -> Reached {
         let state = self.state();
-        Some((state.saved, state.saved_at?))
+        Reached { size: state.saved, at: state.saved_at }
     }
 
     fn want(&self, wanted: Wanted) {
@@ -139,8 +142,8 @@ impl Notary {
         let mut state = self.state();
         state.failing = written.is_err();
         if written.is_ok() {
-            if state.saved < size || state.saved_at.is_none() {
-                (state.saved, state.saved_at) = (state.saved.max(size), Some(Instant::now()));
+            if state.saved < size {
+                (state.saved, state.saved_at) = (size, Instant::now());
             }
             self.component.ready();
         } else {

@@ -7,6 +7,10 @@ use tokio::sync::watch;
 
 use crate::{appender::Head, metrics};
 
+/// What ages of checkpoints say, in the metrics.
+pub(crate) const AGE: &str =
+    "Age of the newest checkpoint while the ledger has grown since, else 0";
+
 /// The newest checkpoint that a witness or an anchor is known to have.
 #[derive(Debug)]
 pub struct Reach(watch::Sender<Reached>);
@@ -18,6 +22,13 @@ pub struct Reached {
     pub size: u64,
     /// Without a checkpoint, when this process began.
     pub at: Instant,
+}
+
+impl Reached {
+    /// Seconds since then, while the ledger has grown; else 0.
+    pub fn age(self, head: Head) -> f64 {
+        if head.size > self.size { self.at.elapsed().as_secs_f64() } else { 0.0 }
+    }
 }
 
 impl Default for Reach {
@@ -57,12 +68,11 @@ pub fn observe(
     meter
         .f64_observable_gauge(name)
         .with_unit("s")
-        .with_description("Age of the newest checkpoint while the ledger has grown since, else 0")
+        .with_description(AGE)
         .with_callback(move |age| {
             let Some(head) = metrics::current(&head) else { return };
             for (label, reached) in places.iter().filter(|(_, it)| it.has_changed().is_ok()) {
-                let Reached { size, at } = *reached.borrow();
-                age.observe(if head.size > size { at.elapsed().as_secs_f64() } else { 0.0 }, label);
+                age.observe(reached.borrow().age(head), label);
             }
         })
         .build();

@@ -182,7 +182,8 @@ impl Machine {
         self.running(Parts { clock, ..self.parts(store.clone()) }).await
     }
 
-    async fn running(&self, parts: Parts) -> Running {
+    /// Opens what must open.
+    pub(crate) async fn running(&self, parts: Parts) -> Running {
         let folder = Some(self.folder.clone());
         Running { _folder: folder, ..Running::open(parts).await.unwrap() }
     }
