@@ -10,7 +10,7 @@ use domain::{
     wire::Proposal,
 };
 
-use crate::{queue::Admitted, roles::Role};
+use crate::{append_span::AppendSpan, queue::Admitted, roles::Role};
 
 /// Turns a proposal into a record without a place, or says which rule it breaks. For a client the
 /// caller speaks; an administrative act is the caller's own, whose key is all that shows who acts.
@@ -33,7 +33,7 @@ pub fn admit(
 
 /// As [`admit`], for records that this service itself asks for.
 pub fn place_nowhere(proposal: Proposal, origin: &Name, source: &Name) -> Result<Admitted, String> {
-    let (fresh, proof) = (proposal.fresh, proposal.proof);
+    let (fresh, proof, at) = (proposal.fresh, proposal.proof, proposal.span);
     // The highest position: the real line is never longer than this one.
     let nowhere = Link { next_seq: MAX_SAFE_INTEGER, hash: Hash::ZERO, at: EPOCH };
     let record = proposal.into_record(origin.clone(), source.clone(), &nowhere, EPOCH);
@@ -42,7 +42,8 @@ pub fn place_nowhere(proposal: Proposal, origin: &Name, source: &Name) -> Result
     if line_bytes > MAX_LINE_BYTES {
         return Err(format!("a line of {line_bytes} bytes is longer than {MAX_LINE_BYTES}"));
     }
-    Ok(Admitted { record, fresh, proof, line_bytes })
+    let span = AppendSpan::start(&record, at);
+    Ok(Admitted { record, fresh, proof, line_bytes, span })
 }
 
 const EPOCH: Timestamp = Timestamp::EPOCH;

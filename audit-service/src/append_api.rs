@@ -49,7 +49,7 @@ pub async fn one(
         return Err(Problem::forbidden("this caller may not append records of this type"));
     }
     let admitted = admit(proposal, role, state.ledger.origin(), &source)
-        .map_err(|reason| to_problem(AppendResult::Refused { reason }))?;
+        .map_err(|reason| to_problem(state.ledger.queue.refused(reason)))?;
     let mut results = state.ledger.queue.submit(vec![admitted], APPEND_DEADLINE).await;
     match results.pop() {
         Some(AppendResult::Appended(receipt)) => {
@@ -92,7 +92,7 @@ async fn submit(queue: &Queue, admitted: Vec<Result<Admitted, String>>) -> Vec<A
                 good.push(item);
                 refused.push(None);
             }
-            Err(reason) => refused.push(Some(AppendResult::Refused { reason })),
+            Err(reason) => refused.push(Some(queue.refused(reason))),
         }
     }
     if good.is_empty() {

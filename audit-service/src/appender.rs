@@ -3,6 +3,8 @@
 //! Design §4. Correctness rests on the store's fence alone, so any number of processes may
 //! run an appender on one ledger.
 
+mod round;
+
 use std::{sync::Arc, time::Duration};
 
 use audit_verify::key_history::KeyHistory;
@@ -11,20 +13,18 @@ use domain::{
     merkle::Frontier,
     record::{Record, RecordType},
     time::Timestamp,
-    wire::{AppendResult, Stored},
+    wire::Stored,
 };
 use runtime::health::Component;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    checkpoint::{CheckpointSigner, TreeHead},
+    checkpoint::CheckpointSigner,
     clock::ClockGuard,
-    commit::{Committed, commit},
-    known::{Known, look_up},
     ledger::Ledger,
-    plan::{Formed, Plan},
-    prover::{Grown, Prover},
+    metrics::LedgerMetrics,
+    prover::Prover,
     queue::{Item, Items, refuse, take_round, unavailable},
     recent::Recent,
     stop::{Final, Stop},
@@ -84,6 +84,8 @@ pub struct Appender {
     pub component: Component,
     /// Gives up waiting for a store that does not answer.
     pub abandon: CancellationToken,
+    /// What is counted.
+    pub metrics: Arc<LedgerMetrics>,
 }
 
 impl Appender {
@@ -154,85 +156,6 @@ impl Appender {
         self.component.not_ready("the ledger store is not available");
     }
 
-    /// Appends what it is given as one block and answers every item.
-    async fn round(&mut self, items: Vec<Item>) -> Result<(), Final> {
-        match self.append(&items).await {
-            Ok((results, grown)) => {
-                self.prover.answer(items, results, grown);
-                Ok(())
-            }
-            Err(Stop::Store(error)) => {
-                self.unavailable(&error);
-                refuse(items, Stored::NothingStored);
-                Ok(())
-            }
-            Err(Stop::Final(reason)) => {
-                refuse(items, reason.stored());
-                Err(reason)
-            }
-        }
-    }
-
-    /// The results, and how the tree grew if somebody wants a proof of that.
-    async fn append(&mut self, items: &[Item]) -> Result<(Vec<AppendResult>, Option<Grown>), Stop> {
-        match self.confirm_tail().await {
-            // No answer is no evidence, and the append itself will say how the store is.
-            Ok(()) | Err(Stop::Store(_)) => {}
-            Err(stop) => return Err(stop),
-        }
-        let mut confirmed = false;
-        loop {
-            let known = self.look_up(items).await?;
-            let Some(now) = self.now().await else {
-                return Ok((vec![unavailable(Stored::NothingStored); items.len()], None));
-            };
-            let mut plan = Plan::new(&self.ledger, known, now);
-            let results: Vec<AppendResult> =
-                items.iter().map(|item| offer(&mut plan, &self.signer, item)).collect();
-            let Some(formed) = plan.finish() else {
-                // No block confirms that our head is the ledger's: a conflict with an old head
-                // would be a lie.
-                let conflict = |result| matches!(result, &AppendResult::Conflict { .. });
-                if !confirmed && results.iter().any(conflict) {
-                    confirmed = true;
-                    if self.catch_up().await? {
-                        continue;
-                    }
-                }
-                return Ok((results, None));
-            };
-            match commit(&*self.store, &formed.block, &self.component, &self.abandon).await? {
-                Committed::Stored => {
-                    let proven = items.iter().any(|item| item.proof);
-                    let grown = proven.then(|| self.grown(&formed));
-                    self.adopt(formed);
-                    return Ok((results, grown));
-                }
-                Committed::Fenced => {
-                    self.catch_up().await?;
-                }
-                Committed::Refused => {
-                    return Ok((vec![unavailable(Stored::NothingStored); items.len()], None));
-                }
-                Committed::Abandoned => return Err(Stop::Final(Final::Abandoned)),
-            }
-        }
-    }
-
-    async fn look_up(&mut self, items: &[Item]) -> Result<Known, Stop> {
-        loop {
-            let size = self.ledger.size();
-            if let Some(known) = look_up(&*self.store, &mut self.recent, size, items).await? {
-                return Ok(known);
-            }
-            // The store knows more than we do; each turn gets us further.
-            if !self.catch_up().await? {
-                let error = "a command was found in a block that is not visible";
-                return Err(Stop::Store(StoreError::Unavailable(error.into())));
-            }
-        }
-    }
-
     /// Folds the blocks that other processes stored. Returns whether there were any.
     async fn catch_up(&mut self) -> Result<bool, Stop> {
         let mut moved = false;
@@ -272,24 +195,12 @@ impl Appender {
         }
     }
 
-    fn grown(&self, formed: &Formed) -> Grown {
-        Grown {
-            before: self.ledger.frontier().clone(),
-            leaves: formed.records.iter().map(|(_, hash)| *hash).collect(),
-            head: TreeHead { size: formed.ledger.size(), root: formed.ledger.root() },
-        }
-    }
-
-    fn adopt(&mut self, formed: Formed) {
-        self.ledger = formed.ledger;
-        self.tail.moved_to(&formed.block);
-        self.publish(&formed.records);
-        self.component.ready();
-    }
-
     fn publish(&mut self, records: &[(Record, Hash)]) {
         for (record, hash) in records {
             self.recent.learn(record, *hash);
+            if record.seq == 0 || record.key.is_some() {
+                self.metrics.signs_since(record.recorded_at);
+            }
         }
         let wake = records.iter().any(|(record, _)| record.record_type != RecordType::LedgerRead);
         self.keys.send_if_modified(|keys| {
@@ -309,27 +220,10 @@ impl Appender {
     /// Appending has ended for good; whoever still asks is told so.
     async fn halt(self, reason: &Final, held: Option<Item>, mut items: Items) {
         reason.report(&self.component);
+        self.metrics.halted(reason);
         refuse(held.into_iter().collect(), Stored::NothingStored);
         while let Some(item) = items.recv().await {
             item.answer(unavailable(Stored::NothingStored));
         }
-    }
-}
-
-/// A proposal whose caller has gone while other processes' blocks came first is not appended:
-/// it was certainly not stored, and its command may have been sent again elsewhere since.
-fn offer(plan: &mut Plan, signer: &CheckpointSigner, item: &Item) -> AppendResult {
-    if item.is_waited_for() {
-        // It would be the last record that this process appends.
-        if let Some(rotation) = &item.record.key
-            && !signer.holds_public(&rotation.next.0)
-        {
-            let reason = "this replica does not hold the next signing key: give it to every \
-                          replica before the rotation";
-            return AppendResult::Refused { reason: reason.to_owned() };
-        }
-        plan.offer(&item.record, item.fresh)
-    } else {
-        unavailable(Stored::NothingStored)
     }
 }

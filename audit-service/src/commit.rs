@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     block::Block,
+    metrics::LedgerMetrics,
     store::{AppendError, LedgerStore, StoreError},
 };
 
@@ -33,6 +34,18 @@ pub enum Committed {
     Abandoned,
 }
 
+impl Committed {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Fenced => "fenced",
+            Self::Refused => "refused",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// Stores a block. Returns only when its fate is known or the process goes down. An error says
 /// that what stands at its position is no block.
 pub async fn commit(
@@ -40,16 +53,33 @@ pub async fn commit(
     block: &Block,
     component: &Component,
     shutdown: &CancellationToken,
+    metrics: &LedgerMetrics,
+) -> Result<Committed, StoreError> {
+    let _under_way = metrics.begin();
+    let mut may_land = false;
+    let settled = settle(store, block, component, shutdown, &mut may_land).await;
+    if let Ok(committed) = settled {
+        metrics.settled(committed, may_land);
+    }
+    settled
+}
+
+/// Notes in `may_land` when the store gives no clear answer.
+async fn settle(
+    store: &dyn LedgerStore,
+    block: &Block,
+    component: &Component,
+    shutdown: &CancellationToken,
+    may_land: &mut bool,
 ) -> Result<Committed, StoreError> {
     let mut pause = FIRST_PAUSE;
-    let mut may_land = false;
     loop {
         match store.append(block).await {
             Ok(()) => return Ok(Committed::Stored),
             Err(error @ AppendError::Refused(_)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a block was refused");
                 component.not_ready("the ledger store refuses blocks");
-                if !may_land {
+                if !*may_land {
                     return Ok(Committed::Refused);
                 }
             }
@@ -60,7 +90,7 @@ pub async fn commit(
                     "sending the identical block again until one is found"
                 );
                 component.not_ready("the outcome of storing a block is unknown");
-                may_land = true;
+                *may_land = true;
             }
             Err(AppendError::Occupied { .. }) => {}
         }
@@ -68,7 +98,7 @@ pub async fn commit(
         match store.block_at(block.first).await {
             // Where ours cannot have landed, equal bytes are another process's: two accesses
             // that differ in nothing are two records.
-            Ok(Some(found)) if may_land && found == *block => return Ok(Committed::Stored),
+            Ok(Some(found)) if *may_land && found == *block => return Ok(Committed::Stored),
             Ok(Some(_)) => return Ok(Committed::Fenced),
             Ok(None) => {}
             Err(error @ StoreError::Malformed { .. }) => return Err(error),

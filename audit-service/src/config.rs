@@ -29,6 +29,7 @@ use crate::{
             MongoLedger,
             open::{CosmosConsistency, MongoOptions, OpenError},
         },
+        observed::Observed,
         sqlite::SqliteLedger,
     },
 };
@@ -211,7 +212,8 @@ impl ServeArgs {
     }
 }
 
-/// Opens a ledger store; one that cannot be reached is waited for.
+/// Opens a ledger store to be served, with its calls observed; one that cannot be reached is waited
+/// for.
 pub async fn open_store(
     location: &StoreLocation,
     prefix: &Name,
@@ -220,7 +222,8 @@ pub async fn open_store(
     shutdown: &CancellationToken,
 ) -> Result<Arc<dyn LedgerStore>, ConfigError> {
     if let StoreLocation::Sqlite(path) = location {
-        return Ok(Arc::new(SqliteLedger::open(path).map_err(ConfigError::Sqlite)?));
+        let ledger = SqliteLedger::open(path).map_err(ConfigError::Sqlite)?;
+        return Ok(Arc::new(Observed::new("sqlite", ledger)));
     }
     let uri = location.mongo_uri()?.ok_or(SecretError::NotAReference)?;
     let uri = uri.text()?.to_owned();
@@ -232,7 +235,7 @@ pub async fn open_store(
             answer => Ok(answer),
         }
     });
-    Ok(Arc::new(opened.await.ok_or(ConfigError::Stopped)??))
+    Ok(Arc::new(Observed::new("mongodb", opened.await.ok_or(ConfigError::Stopped)??)))
 }
 
 impl KeygenArgs {

@@ -7,7 +7,7 @@
 //! because it does not extend the history that was remembered beside the checkpoint.
 
 use audit_verify::{checkpoint::LedgerKey, key_history::KeyHistory};
-use domain::{ids::Stream, record::Record};
+use domain::{ids::Stream, record::Record, time::Timestamp};
 
 use crate::{
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
@@ -29,6 +29,8 @@ pub struct LookedUp {
     pub keys: KeyHistory,
     /// Records that the store held before: rotations among them must be in `keys`.
     covers: u64,
+    /// When the last rotation was recorded.
+    pub rotated: Option<Timestamp>,
 }
 
 /// Looks the key history up and checks that this process holds the key that signs now.
@@ -38,6 +40,7 @@ pub async fn look_up(
 ) -> Result<LookedUp, StartError> {
     let covers = store.head().await?.map_or(0, |head| head.end());
     let mut keys: Option<KeyHistory> = None;
+    let mut rotated = None;
     let mut version = 0;
     loop {
         let lines = store.stream_lines(Stream::LedgerKeys, version + 1, PAGE).await?;
@@ -56,11 +59,12 @@ pub async fn look_up(
                 None => first_keys(&record, signer).ok_or_else(refused)?,
             };
             keys = Some(extended(known, &record).ok_or_else(refused)?);
+            rotated = Some(record.recorded_at);
         }
     }
     let keys = keys.unwrap_or_else(|| KeyHistory::new(signer.first().clone()));
     require_newest(&keys, signer)?;
-    Ok(LookedUp { keys, covers })
+    Ok(LookedUp { keys, covers, rotated })
 }
 
 fn first_keys(record: &Record, signer: &CheckpointSigner) -> Option<KeyHistory> {

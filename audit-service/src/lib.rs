@@ -15,12 +15,14 @@ pub mod plan;
 pub mod recent;
 pub mod tiles;
 
+pub mod append_span;
 pub mod appender;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
 mod key_file;
 pub mod key_lookup;
+pub mod metrics;
 pub mod notary;
 pub mod queue;
 pub mod service;

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use audit_verify::key_history::KeyHistory;
@@ -16,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead};
+use crate::{
+    checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
+    outside::reach::Reached,
+};
 
 /// How long a caller waits for the checkpoint file. It waits for two writes at most, each of which
 /// takes some milliseconds.
@@ -35,10 +38,11 @@ pub struct Notary {
     component: Component,
 }
 
-#[derive(Default)]
 struct State {
     /// The highest size known to be in the file.
     saved: u64,
+    /// Since when it is known to be there.
+    saved_at: Instant,
     /// The highest that somebody waits for, or waited for.
     wanted: Option<Wanted>,
     /// Whether the last write failed, or somebody gave up waiting for one.
@@ -61,7 +65,8 @@ impl Notary {
         component: Component,
     ) -> Self {
         let thread = Arc::new(Semaphore::new(1));
-        Self { signer, keys, file, thread, state: Mutex::default(), component }
+        let state = State { saved: 0, saved_at: Instant::now(), wanted: None, failing: false };
+        Self { signer, keys, file, thread, state: Mutex::new(state), component }
     }
 
     /// The ledger's origin.
@@ -115,6 +120,12 @@ impl Notary {
         written.await.unwrap_or(Err(CheckpointError::NotRemembered))
     }
 
+    /// The highest size that this process knows to be in the file, and since when.
+    pub(crate) fn remembered(&self) -> Reached {
+        let state = self.state();
+        Reached { size: state.saved, at: state.saved_at }
+    }
+
     fn want(&self, wanted: Wanted) {
         let mut state = self.state();
         if state.wanted.as_ref().is_none_or(|highest| highest.size < wanted.size) {
@@ -131,7 +142,9 @@ impl Notary {
         let mut state = self.state();
         state.failing = written.is_err();
         if written.is_ok() {
-            state.saved = state.saved.max(size);
+            if state.saved < size {
+                (state.saved, state.saved_at) = (size, Instant::now());
+            }
             self.component.ready();
         } else {
             self.component.not_ready("the checkpoint file cannot be written");

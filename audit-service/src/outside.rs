@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
+use opentelemetry::metrics::Meter;
 use runtime::secrets::SecretRef;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,7 @@ use crate::{
 
 pub mod http;
 pub mod outage;
+pub mod reach;
 
 /// Options of witnesses and anchors.
 #[derive(Debug, Clone, Args)]
@@ -128,6 +130,7 @@ impl Outside {
         notary: &Arc<Notary>,
         proofs: &Proofs,
         tasks: &TaskTracker,
+        meter: &Meter,
     ) -> Arc<CosignedBook> {
         let Self { witnesses, witness_every, anchors, anchor_every } = self;
         let book = Arc::new(CosignedBook::default());
@@ -137,12 +140,14 @@ impl Outside {
             let book = book.clone();
             let submitter =
                 Submitter::new(head, notary, proofs.clone(), book, witnesses, witness_every);
+            submitter.observe(meter);
             tasks.spawn(submitter.run());
         }
         if !anchors.is_empty() {
             let (head, notary) = (head.clone(), notary.clone());
             let book = book.clone();
             let keeper = Keeper::new(head, notary, book, anchors, anchor_every, witnessed);
+            keeper.observe(meter);
             tasks.spawn(keeper.run());
         }
         book

@@ -14,7 +14,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::block::{MAX_BLOCK_BYTES, MAX_BLOCK_RECORDS};
+use crate::{
+    append_span::AppendSpan,
+    block::{MAX_BLOCK_BYTES, MAX_BLOCK_RECORDS},
+    metrics::LedgerMetrics,
+};
 
 /// Kibibytes of lines that may wait or be under way; beyond it, appends are refused at once.
 const CAPACITY_KIB: usize = 64 * 1024;
@@ -29,6 +33,8 @@ pub struct Item {
     pub proof: bool,
     /// Bytes of its line at most.
     pub line_bytes: usize,
+    /// Ends when it is answered.
+    pub span: AppendSpan,
     deadline: Instant,
     batch: Arc<Batch>,
     index: usize,
@@ -44,6 +50,8 @@ pub struct Admitted {
     pub proof: bool,
     /// Bytes of its line at most.
     pub line_bytes: usize,
+    /// Began with its admission.
+    pub span: AppendSpan,
 }
 
 /// Items that came together and are answered together.
@@ -53,6 +61,8 @@ struct Batch {
 
 struct BatchState {
     results: Vec<Option<AppendResult>>,
+    /// Of items that were answered; they end where their caller is.
+    spans: Vec<AppendSpan>,
     missing: usize,
     taken: bool,
     withdrawn: bool,
@@ -66,21 +76,55 @@ struct BatchState {
 pub struct Queue {
     sender: mpsc::UnboundedSender<Item>,
     capacity: Arc<Semaphore>,
+    metrics: Arc<LedgerMetrics>,
 }
 
 /// The appender's end. Unbounded in count alone: every item holds its share of the capacity.
-pub type Items = mpsc::UnboundedReceiver<Item>;
+pub struct Items {
+    receiver: mpsc::UnboundedReceiver<Item>,
+    metrics: Arc<LedgerMetrics>,
+}
+
+impl Items {
+    /// The next item; `None` when every handle of the queue is gone. Loses nothing if it is not
+    /// waited for to the end.
+    pub async fn recv(&mut self) -> Option<Item> {
+        let item = self.receiver.recv().await?;
+        self.metrics.dequeued(1);
+        Some(item)
+    }
+
+    fn try_recv(&mut self) -> Option<Item> {
+        let item = self.receiver.try_recv().ok()?;
+        self.metrics.dequeued(1);
+        Some(item)
+    }
+}
 
 impl Queue {
     /// Both ends of an empty queue.
-    pub fn new() -> (Self, Items) {
-        let (sender, items) = mpsc::unbounded_channel();
-        (Self { sender, capacity: Arc::new(Semaphore::new(CAPACITY_KIB)) }, items)
+    pub fn new(metrics: Arc<LedgerMetrics>) -> (Self, Items) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let capacity = Arc::new(Semaphore::new(CAPACITY_KIB));
+        (Self { sender, capacity, metrics: metrics.clone() }, Items { receiver, metrics })
     }
 
     /// Waits for the results of all items, at most until the deadline. Items that nobody had
     /// looked at by then are withdrawn; of the others the outcome is unknown.
     pub async fn submit(&self, admitted: Vec<Admitted>, deadline: Duration) -> Vec<AppendResult> {
+        let results = self.results(admitted, deadline).await;
+        self.metrics.answered(&results);
+        results
+    }
+
+    /// The answer to a proposal that is not admitted.
+    pub fn refused(&self, reason: String) -> AppendResult {
+        let result = AppendResult::Refused { reason };
+        self.metrics.answered(std::slice::from_ref(&result));
+        result
+    }
+
+    async fn results(&self, admitted: Vec<Admitted>, deadline: Duration) -> Vec<AppendResult> {
         let count = admitted.len();
         let deadline = Instant::now() + deadline;
         let Some((batch, answered)) = self.enqueue(admitted, deadline) else {
@@ -103,6 +147,7 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let state = BatchState {
             results: vec![None; admitted.len()],
+            spans: Vec::new(),
             missing: admitted.len(),
             taken: false,
             withdrawn: false,
@@ -111,10 +156,12 @@ impl Queue {
         };
         let batch = Arc::new(Batch { state: Mutex::new(state) });
         for (index, admitted) in admitted.into_iter().enumerate() {
-            let Admitted { record, fresh, proof, line_bytes } = admitted;
+            let Admitted { record, fresh, proof, line_bytes, span } = admitted;
             let of = batch.clone();
-            let item = Item { record, fresh, proof, line_bytes, deadline, batch: of, index };
+            let item = Item { record, fresh, proof, line_bytes, span, deadline, batch: of, index };
+            self.metrics.queued(1);
             if self.sender.send(item).is_err() {
+                self.metrics.dequeued(1);
                 // The appender is gone; it may have taken the items before this one.
                 batch.withdraw();
                 batch.give_up();
@@ -142,8 +189,12 @@ impl Item {
     }
 
     /// Answers the item.
-    pub fn answer(self, result: AppendResult) {
+    pub fn answer(mut self, mut result: AppendResult) {
+        self.span.answer(&mut result);
         let mut state = self.batch.lock();
+        if self.span.is_some() {
+            state.spans.push(self.span);
+        }
         if let Some(slot) = state.results.get_mut(self.index)
             && slot.replace(result).is_none()
         {
@@ -161,7 +212,7 @@ pub fn take_round(first: Item, items: &mut Items) -> (Vec<Item>, Option<Item>) {
     let mut round: Vec<Item> = Vec::new();
     round.extend(first.take().then_some(first));
     while round.len() < MAX_BLOCK_RECORDS {
-        let Ok(next) = items.try_recv() else { break };
+        let Some(next) = items.try_recv() else { break };
         if bytes + next.line_bytes > MAX_BLOCK_BYTES {
             return (round, Some(next));
         }
@@ -209,6 +260,8 @@ impl Batch {
     }
 
     fn results(&self) -> Vec<AppendResult> {
+        // Ended when nobody is kept waiting by the lock.
+        let _spans = std::mem::take(&mut self.lock().spans);
         let mut state = self.lock();
         let stored = if state.taken { Stored::Unknown } else { Stored::NothingStored };
         std::mem::take(&mut state.results)

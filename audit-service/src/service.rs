@@ -6,7 +6,8 @@ use std::{
 };
 
 use audit_verify::key_history::KeyHistory;
-use domain::{ids::Name, time::Timestamp};
+use domain::{ids::Name, record::Record, time::Timestamp};
+use opentelemetry::metrics::Meter;
 use runtime::{health::Readiness, retry};
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +18,7 @@ use crate::{
     clock::{Clock, ClockGuard},
     key_lookup::{look_up, remembered, require_newest},
     ledger::Ledger,
+    metrics::LedgerMetrics,
     notary::Notary,
     outside::{Outside, outage::Outage},
     proofs::Proofs,
@@ -90,22 +92,40 @@ impl AuditLedger {
         shutdown: &CancellationToken,
         abandon: &CancellationToken,
     ) -> Result<Self, OpenError> {
+        let meter = runtime::metrics::meter();
+        Self::open_measured(parts, readiness, tasks, shutdown, abandon, &meter).await
+    }
+
+    /// As [`AuditLedger::open`], measured with this meter.
+    pub async fn open_measured(
+        parts: Parts,
+        readiness: &Readiness,
+        tasks: &TaskTracker,
+        shutdown: &CancellationToken,
+        abandon: &CancellationToken,
+        meter: &Meter,
+    ) -> Result<Self, OpenError> {
+        let metrics = LedgerMetrics::new(meter);
         let component = readiness.component("ledger store");
         let Parts { store, signer, seal_key, checkpoint_file, clock, outside } = parts;
-        let ledger =
+        let (ledger, signs_since) =
             verified(&*store, &signer, Arc::new(seal_key), &checkpoint_file, &component, shutdown)
                 .await?;
+        if let Some(time) = signs_since {
+            metrics.signs_since(time);
+        }
         let signer = Arc::new(signer);
-        let clock = ClockGuard::new(clock);
-        clock.compare(&*store).await;
+        let guard = ClockGuard::new(clock.clone());
+        guard.compare(&*store).await;
         let (keys, known_keys) = watch::channel(ledger.keys().clone());
         let remembering = readiness.component("checkpoint file");
         let notary =
             Arc::new(Notary::new(signer.clone(), known_keys, checkpoint_file, remembering));
         let opened = head_of(&ledger);
         notary.sign(TreeHead { size: opened.size, root: opened.root }).await?;
-        let (queue, items) = Queue::new();
+        let (queue, items) = Queue::new(metrics.clone());
         let (head, watcher) = watch::channel(opened);
+        metrics.observe(meter, watcher.clone(), &notary, clock);
         let mut tail = TailGuard::default();
         if let Some(last) = store.head().await.map_err(StartError::from)?
             && last.end() == ledger.size()
@@ -127,17 +147,18 @@ impl AuditLedger {
             prover,
             head,
             tail,
-            clock: clock.clone(),
+            clock: guard.clone(),
             component,
             abandon: abandon.clone(),
+            metrics,
         };
         tasks.spawn(appender.run(items));
         tasks.spawn(waits.run(notary.clone()));
         let (head, again) = (watcher.clone(), 0);
         tasks.spawn(Tiler { store: store.clone(), head, tiled, rebuild: asked, again }.run());
-        tasks.spawn(clock.keep_comparing(store.clone(), abandon.clone()));
+        tasks.spawn(guard.keep_comparing(store.clone(), abandon.clone()));
         tasks.spawn(remember(watcher.clone(), notary.clone()));
-        let cosigned = outside.start(&watcher, &notary, &proofs, tasks);
+        let cosigned = outside.start(&watcher, &notary, &proofs, tasks, meter);
         Ok(Self { queue, head: watcher, store, proofs, notary, cosigned })
     }
 
@@ -177,7 +198,7 @@ async fn verified(
     file: &CheckpointFile,
     component: &runtime::health::Component,
     shutdown: &CancellationToken,
-) -> Result<Ledger, OpenError> {
+) -> Result<(Ledger, Option<Timestamp>), OpenError> {
     let opened = retry::until_ready("ledger store", component, shutdown, || async {
         match open_once(store, signer, seal_key.clone(), file).await {
             Err(OpenError::Start(StartError::Store(error @ StoreError::Unavailable(_)))) => {
@@ -187,26 +208,36 @@ async fn verified(
             answer => Ok(answer),
         }
     });
-    let ledger = opened.await.ok_or(OpenError::Stopped)?.inspect_err(|error| {
+    let (ledger, signs_since) = opened.await.ok_or(OpenError::Stopped)?.inspect_err(|error| {
         component.not_ready("the stored ledger was refused");
         tracing::error!(error = error as &dyn std::error::Error, "the stored ledger was refused");
     })?;
     tracing::info!(origin = %ledger.origin(), size = ledger.size(), "the ledger is open");
-    Ok(ledger)
+    Ok((ledger, signs_since))
 }
 
+/// The ledger, and since when its key signs as far as that can be found.
 async fn open_once(
     store: &dyn LedgerStore,
     signer: &CheckpointSigner,
     seal_key: Arc<SealKey>,
     file: &CheckpointFile,
-) -> Result<Ledger, OpenError> {
+) -> Result<(Ledger, Option<Timestamp>), OpenError> {
     let looked_up = look_up(store, signer).await?;
     looked_up.check_known(&file.known_keys()?)?;
     let remembered = remembered(file, &looked_up, signer)?;
     let ledger = start::open(store, &looked_up, seal_key, remembered).await?;
     require_newest(ledger.keys(), signer)?;
-    Ok(ledger)
+    let signs_since = match looked_up.rotated {
+        Some(time) => Some(time),
+        None => first_record(store).await,
+    };
+    Ok((ledger, signs_since))
+}
+
+async fn first_record(store: &dyn LedgerStore) -> Option<Timestamp> {
+    let block = store.block_at(0).await.ok()??;
+    Some(Record::parse(block.line_at(0)?).ok()?.recorded_at)
 }
 
 fn head_of(ledger: &Ledger) -> Head {

@@ -46,6 +46,18 @@ impl From<FoldError> for Stop {
 }
 
 impl Final {
+    /// Every word of [`Final::as_str`].
+    pub(crate) const REASONS: [&str; 3] = ["verification_failed", "key_missing", "abandoned"];
+
+    /// The reason in a word.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Forged(_) => "verification_failed",
+            Self::KeyMissing(_) => "key_missing",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
     /// What the round left behind whose end this is.
     pub(crate) fn stored(&self) -> Stored {
         match self {

@@ -17,6 +17,7 @@ use crate::{
 mod error;
 pub mod memory;
 pub mod mongo;
+pub mod observed;
 pub mod sqlite;
 
 pub use error::{AppendError, BoxError, StoreError};

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use opentelemetry::metrics::Meter;
 use tokio::{sync::watch, time::Instant};
 
 use super::{Anchor, AnchorError};
@@ -10,7 +11,10 @@ use crate::{
     appender::Head,
     checkpoint::{CheckpointError, TreeHead},
     notary::Notary,
-    outside::outage::Outage,
+    outside::{
+        outage::Outage,
+        reach::{self, Reach},
+    },
     witness::book::CosignedBook,
 };
 
@@ -39,8 +43,7 @@ struct Kept {
     /// For the log.
     location: String,
     anchor: Arc<dyn Anchor>,
-    /// Size of the last checkpoint that is known to be there.
-    size: u64,
+    reach: Reach,
     outage: Outage,
 }
 
@@ -64,9 +67,19 @@ impl Keeper {
         every: Duration,
         witnessed: bool,
     ) -> Self {
-        let kept = |(location, anchor)| Kept { location, anchor, size: 0, outage: <_>::default() };
+        let kept = |(location, anchor)| {
+            let (reach, outage) = Default::default();
+            Kept { location, anchor, reach, outage }
+        };
         let anchors = anchors.into_iter().map(kept).collect();
         Self { head, notary, book, anchors, every, witnessed }
+    }
+
+    /// Shows the age of what is anchored in the metrics.
+    pub fn observe(&self, meter: &Meter) {
+        let places = self.anchors.iter().map(|kept| (kept.location.clone(), kept.reach.watch()));
+        let metric = ("vitalog.anchor.age", "anchor");
+        reach::observe(meter, metric, self.head.clone(), places.collect());
     }
 
     /// Anchors what is new until the appender is gone, and the last head then.
@@ -97,7 +110,7 @@ impl Keeper {
     /// The newest cosigned checkpoint; waits a little for one that is new to all
     /// anchors.
     async fn cosigned(&self) -> Option<(u64, String)> {
-        let kept = self.anchors.iter().map(|kept| kept.size).max().unwrap_or_default();
+        let kept = self.anchors.iter().map(|kept| kept.reach.size()).max().unwrap_or_default();
         if !self.witnessed || self.head.borrow().size <= kept {
             return self.book.newest();
         }
@@ -115,7 +128,7 @@ impl Keeper {
     /// Brings each anchor up to a cosigned checkpoint, or to the head where that is nothing new.
     async fn round(&mut self, cosigned: Option<(u64, String)>) {
         let size = self.head.borrow().size;
-        if self.anchors.iter().all(|kept| kept.size >= size) {
+        if self.anchors.iter().all(|kept| kept.reach.size() >= size) {
             return;
         }
         let head = match self.checkpoint().await {
@@ -128,9 +141,9 @@ impl Keeper {
         };
         let origin = self.notary.origin();
         let keeping = self.anchors.iter_mut().map(async |kept| {
-            let newer = cosigned.as_ref().filter(|(size, _)| *size > kept.size);
+            let newer = cosigned.as_ref().filter(|(size, _)| *size > kept.reach.size());
             let (size, note) = newer.unwrap_or(&head);
-            if *size <= kept.size {
+            if *size <= kept.reach.size() {
                 return;
             }
             let keeping = kept.anchor.keep(origin, *size, note);
@@ -156,7 +169,7 @@ impl Kept {
         let anchor = &self.location;
         let error = match result {
             Ok(()) => {
-                self.size = size;
+                self.reach.to(size);
                 if self.outage.ends() {
                     tracing::info!(anchor, size, "the anchor keeps checkpoints again");
                 }

@@ -37,6 +37,7 @@ mod error;
 mod indexes;
 mod lookup;
 pub mod open;
+mod pool;
 mod tiles;
 
 pub use open::{CosmosConsistency, MongoOptions, OpenError};

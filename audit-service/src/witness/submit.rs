@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use opentelemetry::metrics::Meter;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -17,7 +18,10 @@ use crate::{
     appender::Head,
     checkpoint::{CheckpointError, TreeHead},
     notary::Notary,
-    outside::outage::Outage,
+    outside::{
+        outage::Outage,
+        reach::{self, Reach},
+    },
     proofs::{NoProof, Proofs},
 };
 
@@ -54,8 +58,8 @@ struct Witness {
     spec: WitnessSpec,
     /// Size of the checkpoint that the witness has, as far as is known.
     has: u64,
-    /// Size of the last checkpoint that it cosigned for this process.
-    cosigned: u64,
+    /// The last checkpoint that it cosigned for this process.
+    cosigned: Reach,
     failures: u32,
     /// Rounds in a row in which it had seen more than this process.
     ahead: u32,
@@ -89,7 +93,7 @@ impl Submitter {
             place,
             spec,
             has: 0,
-            cosigned: 0,
+            cosigned: Reach::default(),
             failures: 0,
             ahead: 0,
             not_before: now,
@@ -98,6 +102,13 @@ impl Submitter {
         let witnesses = witnesses.into_iter().enumerate().map(witness).collect();
         let http = runtime::client::internal_client();
         Self { head, notary, proofs, book, http, witnesses, pause: pause.max(LEAST_PAUSE) }
+    }
+
+    /// Shows the age of what witnesses cosigned in the metrics.
+    pub fn observe(&self, meter: &Meter) {
+        let place = |it: &Witness| (it.spec.name().to_owned(), it.cosigned.watch());
+        let places = self.witnesses.iter().map(place).collect();
+        reach::observe(meter, ("vitalog.witness.age", "witness"), self.head.clone(), places);
     }
 
     /// Submits what is new until the appender is gone.
@@ -115,7 +126,8 @@ impl Submitter {
         loop {
             let size = self.head.borrow_and_update().size;
             let now = Instant::now();
-            let due = |witness: &Witness| witness.cosigned < size && witness.not_before <= now;
+            let due =
+                |witness: &Witness| witness.cosigned.size() < size && witness.not_before <= now;
             if self.witnesses.iter().any(due) {
                 match self.round().await {
                     Ok(()) => _ = outage.ends(),
@@ -135,7 +147,7 @@ impl Submitter {
     /// Waits for a new record, or for the end of a witness's pause.
     async fn until_due(&mut self) {
         let size = self.head.borrow().size;
-        let behind = self.witnesses.iter().filter(|witness| witness.cosigned < size);
+        let behind = self.witnesses.iter().filter(|witness| witness.cosigned.size() < size);
         let mut head = self.head.clone();
         let grown = head.wait_for(|head| head.size > size);
         match behind.map(|witness| witness.not_before).min() {
@@ -150,7 +162,7 @@ impl Submitter {
         let note = self.notary.sign(TreeHead { size, root }).await?;
         let now = Instant::now();
         let Self { proofs, book, http, witnesses, .. } = self;
-        let due = witnesses.iter_mut().filter(|w| w.cosigned < size && w.not_before <= now);
+        let due = witnesses.iter_mut().filter(|w| w.cosigned.size() < size && w.not_before <= now);
         let submissions = due.map(async |witness| {
             let submitting = witness.submit(http, proofs, size, &note);
             let result = match tokio::time::timeout(ROUND_TIMEOUT, submitting).await {
@@ -198,7 +210,7 @@ impl Witness {
     }
 
     fn succeeded(&mut self, size: u64) {
-        self.cosigned = size;
+        self.cosigned.to(size);
         (self.failures, self.ahead) = (0, 0);
         self.not_before = Instant::now();
         if self.outage.ends() {

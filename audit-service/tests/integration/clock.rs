@@ -14,22 +14,22 @@ use crate::{
 };
 
 /// Some time.
-const NOON: i64 = 1_700_000_000_000;
+pub(crate) const NOON: i64 = 1_700_000_000_000;
 
 /// A clock that shows what it is told to.
 #[derive(Clone)]
-struct Hands(Arc<AtomicI64>);
+pub(crate) struct Hands(Arc<AtomicI64>);
 
 impl Hands {
-    fn at(millis: i64) -> Self {
+    pub(crate) fn at(millis: i64) -> Self {
         Self(Arc::new(AtomicI64::new(millis)))
     }
 
-    fn set(&self, millis: i64) {
+    pub(crate) fn set(&self, millis: i64) {
         self.0.store(millis, Ordering::SeqCst);
     }
 
-    fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let hands = self.0.clone();
         Arc::new(move || Timestamp::from_millis(hands.load(Ordering::SeqCst)))
     }

@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use audit_service::{
     commit::{Committed, commit},
+    metrics::LedgerMetrics,
     store::memory::{AppendFault, MemoryLedger},
 };
 use domain::wire::{AppendResult, Proposal};
-use runtime::health::Readiness;
+use runtime::{health::Readiness, metrics::Meters};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -229,12 +230,13 @@ async fn equal_bytes_of_another_process_are_not_ours() {
     let block = store.blocks().pop().unwrap();
     let component = Readiness::default().component("ledger store");
     let stop = CancellationToken::new();
-    let committed = commit(&store, &block, &component, &stop).await;
+    let metrics = LedgerMetrics::new(&Meters::default().meter());
+    let committed = commit(&store, &block, &component, &stop, &metrics).await;
     assert_eq!(committed.unwrap(), Committed::Fenced);
 
     let store = MemoryLedger::new();
     store.fail_append(AppendFault::FailAndPersist);
-    let committed = commit(&store, &block, &component, &stop).await;
+    let committed = commit(&store, &block, &component, &stop, &metrics).await;
     assert_eq!(committed.unwrap(), Committed::Stored);
 }
 

@@ -24,7 +24,7 @@ use domain::{
     sealed::{JweHeader, write_compact},
     wire::{AppendResult, Proposal, Receipt, Stored},
 };
-use runtime::{health::Readiness, secrets::Secret};
+use runtime::{health::Readiness, metrics::Meters, secrets::Secret};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -182,7 +182,8 @@ impl Machine {
         self.running(Parts { clock, ..self.parts(store.clone()) }).await
     }
 
-    async fn running(&self, parts: Parts) -> Running {
+    /// Opens what must open.
+    pub(crate) async fn running(&self, parts: Parts) -> Running {
         let folder = Some(self.folder.clone());
         Running { _folder: folder, ..Running::open(parts).await.unwrap() }
     }
@@ -193,6 +194,7 @@ pub(crate) struct Running {
     pub(crate) ledger: AuditLedger,
     pub(crate) readiness: Readiness,
     pub(crate) abandon: CancellationToken,
+    meters: Meters,
     tasks: TaskTracker,
     /// The machine's files stay for as long as the process runs.
     _folder: Option<Arc<TempDir>>,
@@ -204,8 +206,12 @@ impl Running {
         let tasks = TaskTracker::new();
         let abandon = CancellationToken::new();
         let shutdown = CancellationToken::new();
-        let ledger = AuditLedger::open(parts, &readiness, &tasks, &shutdown, &abandon).await?;
-        Ok(Self { ledger, readiness, abandon, tasks, _folder: None })
+        let meters = Meters::default();
+        let meter = meters.meter();
+        let opening =
+            AuditLedger::open_measured(parts, &readiness, &tasks, &shutdown, &abandon, &meter);
+        let ledger = opening.await?;
+        Ok(Self { ledger, readiness, abandon, meters, tasks, _folder: None })
     }
 
     pub(crate) async fn append_all(
@@ -229,6 +235,14 @@ impl Running {
     /// As [`Running::append`], for a caller who waits no longer than this.
     pub(crate) async fn append_within(&self, wait: Duration, proposal: Proposal) -> AppendResult {
         self.ledger.queue.submit(admitted([proposal]), wait).await.pop().unwrap()
+    }
+
+    /// What the process shows of a metric, given with its labels.
+    pub(crate) fn metric(&self, metric: &str) -> Option<f64> {
+        let text = self.meters.text().unwrap();
+        let mut values =
+            text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+        values.next().map(|value| value.parse().unwrap())
     }
 
     pub(crate) fn size(&self) -> u64 {

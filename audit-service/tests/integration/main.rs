@@ -28,6 +28,7 @@ mod group_commit;
 mod idempotency;
 mod key_rotation;
 mod key_start;
+mod measurements;
 mod model;
 mod notary;
 mod privacy;

@@ -5,6 +5,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 use audit_service::{
     appender::{Appender, Head},
     clock::ClockGuard,
+    metrics::LedgerMetrics,
     prover::Prover,
     queue::Queue,
     recent::Recent,
@@ -18,7 +19,7 @@ use domain::{
     wire::{AppendResult, Proposal, Receipt},
 };
 use proptest::{collection::vec, option, prelude::*};
-use runtime::health::Readiness;
+use runtime::{health::Readiness, metrics::Meters};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +134,8 @@ fn told(result: &AppendResult, offer: &Offer) -> Expected {
 /// An appender that remembers so many streams and commands; the rest it has to look up.
 pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
     let remembers = NonZeroUsize::new(remembers).unwrap();
-    let (queue, items) = Queue::new();
+    let metrics = LedgerMetrics::new(&Meters::default().meter());
+    let (queue, items) = Queue::new(metrics.clone());
     let head = Head { size: 0, root: Hash::of_nothing(), at: Timestamp::EPOCH, wakes: 0 };
     let appender = Appender {
         store: Arc::new(store.clone()),
@@ -148,6 +150,7 @@ pub(crate) fn start_forgetful(store: &MemoryLedger, remembers: usize) -> Queue {
         clock: ClockGuard::new(system_clock()),
         component: Readiness::default().component("ledger store"),
         abandon: CancellationToken::new(),
+        metrics,
     };
     tokio::spawn(appender.run(items));
     queue

@@ -44,17 +44,17 @@ impl Office {
 }
 
 /// Makes writing fail: the file beside its place cannot be made.
-struct Failing(PathBuf);
+pub(crate) struct Failing(PathBuf);
 
 impl Failing {
-    fn begin(file: &CheckpointFile) -> Self {
+    pub(crate) fn begin(file: &CheckpointFile) -> Self {
         let mut beside = file.path().as_os_str().to_owned();
         beside.push(format!(".{}.new", std::process::id()));
         std::fs::create_dir(&beside).unwrap();
         Self(beside.into())
     }
 
-    fn end(self) {
+    pub(crate) fn end(self) {
         std::fs::remove_dir(self.0).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use mongodb::{
     },
 };
 
-use super::{indexes, tiles};
+use super::{indexes, pool, tiles};
 
 /// The collection of blocks.
 const COLLECTION: &str = "blocks";
@@ -155,6 +155,7 @@ async fn client_options(uri: &str) -> Result<ClientOptions, OpenError> {
     options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout = Some(CONNECT_TIMEOUT);
     options.max_pool_size = Some(MAX_CONNECTIONS);
+    options.cmap_event_handler = Some(pool::measured(&runtime::metrics::meter(), "ledger"));
     Ok(options)
 }
 
