@@ -41,5 +41,6 @@ mod signed_export;
 mod starts;
 mod subscriptions;
 mod tamper;
+mod telemetry_receivers;
 mod users;
 mod vault;
