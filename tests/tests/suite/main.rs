@@ -42,5 +42,6 @@ mod starts;
 mod subscriptions;
 mod tamper;
 mod telemetry_receivers;
+mod traces;
 mod users;
 mod vault;
