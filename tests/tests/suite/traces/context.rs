@@ -20,7 +20,9 @@ struct Parent {
 
 impl Parent {
     fn random() -> Self {
-        let hex = |digits| format!("{:032x}", rand::random::<u128>() | 1)[32 - digits..].to_owned();
+        let hex = |digits: usize| {
+            format!("{:032x}", rand::random::<u128>() | 1)[32 - digits..].to_owned()
+        };
         Self { trace: hex(32), span: hex(16) }
     }
 
