@@ -5,7 +5,6 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -24,7 +23,7 @@ use hyper_util::{
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -32,9 +31,6 @@ use tokio_rustls::{
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
 };
-
-/// How long envelopes may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The resource that envelopes must be for; a secret of whoever sends them.
 pub const INSTRUMENTATION_KEY: &str = "5f1c0000-0000-4000-8000-00000000a1b2";
@@ -52,7 +48,6 @@ pub struct AppInsights {
 #[derive(Debug, Default)]
 struct Shared {
     received: Mutex<Vec<Value>>,
-    arrived: watch::Sender<()>,
 }
 
 impl AppInsights {
@@ -100,26 +95,6 @@ impl AppInsights {
     pub fn envelopes(&self) -> Vec<Value> {
         self.shared.received().clone()
     }
-
-    /// Waits until `found` finds something among the envelopes.
-    ///
-    /// # Panics
-    /// If it does not in [`PATIENCE`]; the message says what there was.
-    pub async fn wait_for<T>(&self, what: &str, found: impl Fn(&[Value]) -> Option<T>) -> T {
-        let mut arrived = self.shared.arrived.subscribe();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            arrived.mark_unchanged();
-            if let Some(found) = found(&self.shared.received()) {
-                return found;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if tokio::time::timeout(left, arrived.changed()).await.is_err() {
-                let all: Vec<String> = self.envelopes().iter().map(Value::to_string).collect();
-                panic!("no {what} after {PATIENCE:?}:\n{}", all.join("\n"));
-            }
-        }
-    }
 }
 
 impl Shared {
@@ -158,7 +133,6 @@ async fn track(
         return (StatusCode::BAD_REQUEST, Json(json!({})));
     }
     shared.received().extend(envelopes);
-    shared.arrived.send_replace(());
     (StatusCode::OK, Json(answer))
 }
 

@@ -84,7 +84,7 @@ async fn a_collector_refuses_and_dawdles_when_told_to() {
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     assert_eq!((collector.spans(), collector.requests()), (Vec::new(), 2));
 
-    collector.set(Mode::Slow(Duration::from_secs(3_600)));
+    collector.set(Mode::Slow(Duration::from_hours(1)));
     let request = spans(1, None);
     let dawdling =
         tokio::time::timeout(Duration::from_secs(1), post(&collector, "traces", &request));
@@ -127,7 +127,6 @@ async fn application_insights_keeps_envelopes_of_its_resource() {
     let other = gzip(&json!([{"name": "Request", "iKey": "another"}]).to_string());
     assert_eq!(send("v2", other).send().await.unwrap().status(), 400);
     assert_eq!(send("v2", b"no gzip".to_vec()).send().await.unwrap().status(), 400);
-    insights.wait_for("envelopes", |all| (all.len() == 4).then_some(())).await;
     assert_eq!(insights.envelopes(), vec![one; 4]);
 }
 

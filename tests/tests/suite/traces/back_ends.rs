@@ -32,7 +32,7 @@ async fn requests_are_answered_whatever_the_back_end_does() {
     let _place = a_place().await;
     let (refusing, slow) = (Collector::start().await, Collector::start().await);
     refusing.set(Mode::Refuse);
-    slow.set(Mode::Slow(Duration::from_secs(3_600)));
+    slow.set(Mode::Slow(Duration::from_hours(1)));
     let nobody = free_address().unwrap().1;
     let mut layout = Layout { replicas: 1, ..Layout::shared().await };
     for (program, endpoint) in [
