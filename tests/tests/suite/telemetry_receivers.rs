@@ -149,9 +149,9 @@ fn attribute(key: &str, value: Any) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
-fn resource() -> Option<Resource> {
+fn resource() -> Resource {
     let name = attribute("service.name", Any::StringValue("one".to_owned()));
-    Some(Resource { attributes: vec![name], ..Resource::default() })
+    Resource { attributes: vec![name], ..Resource::default() }
 }
 
 /// One failed span of this number, part of another if a number is given.
@@ -174,7 +174,8 @@ fn spans(number: u8, parent: Option<u8>) -> ExportTraceServiceRequest {
         ..WireSpan::default()
     };
     let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
-    let part = ResourceSpans { resource: resource(), scope_spans, ..ResourceSpans::default() };
+    let part =
+        ResourceSpans { resource: Some(resource()), scope_spans, ..ResourceSpans::default() };
     ExportTraceServiceRequest { resource_spans: vec![part] }
 }
 
@@ -188,6 +189,6 @@ fn metrics() -> ExportMetricsServiceRequest {
     };
     let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
     let part =
-        ResourceMetrics { resource: resource(), scope_metrics, ..ResourceMetrics::default() };
+        ResourceMetrics { resource: Some(resource()), scope_metrics, ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![part] }
 }

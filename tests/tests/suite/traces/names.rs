@@ -10,11 +10,11 @@ pub(super) const SERVICES: [&str; 3] = ["gateway", "patient-service", "audit-ser
 pub(super) struct Name {
     pub(super) service: &'static str,
     pub(super) kind: Kind,
-    pub(super) name: &'static str,
+    pub(super) called: &'static str,
 }
 
-const fn name(service: &'static str, kind: Kind, name: &'static str) -> Name {
-    Name { service, kind, name }
+const fn name(service: &'static str, kind: Kind, called: &'static str) -> Name {
+    Name { service, kind, called }
 }
 
 /// Creating a patient, at the door.
@@ -37,7 +37,7 @@ pub(super) const WRITE: Name = name("patient-service", Kind::Client, "apply pati
 
 impl Name {
     pub(super) fn is(&self, span: &Span) -> bool {
-        span.service == self.service && span.kind == self.kind && span.name == self.name
+        span.service == self.service && span.kind == self.kind && span.name == self.called
     }
 
     pub(super) fn is_in(&self, trace: &Trace) -> bool {
@@ -47,6 +47,6 @@ impl Name {
     /// The one such span of a trace.
     #[track_caller]
     pub(super) fn of<'a>(&self, trace: &'a Trace) -> &'a Span {
-        trace.one(self.service, self.kind, self.name)
+        trace.one(self.service, self.kind, self.called)
     }
 }
