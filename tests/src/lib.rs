@@ -2,13 +2,14 @@
 //!
 //! Nothing here is part of the product.
 
-pub mod mongod;
-
+pub mod app_insights;
 pub mod bench;
 pub mod fhir;
 pub mod http;
 pub mod issuer;
 pub mod ledger;
+pub mod mongod;
+pub mod otlp;
 pub mod programs;
 pub mod proxy;
 pub mod samples;

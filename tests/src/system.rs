@@ -51,6 +51,7 @@ pub struct System {
     prefix: String,
     store: Store,
     rust_log: String,
+    environment: Vec<(String, String)>,
     recipes: BTreeMap<String, Recipe>,
     programs: BTreeMap<String, Program>,
     addresses: Addresses,
@@ -121,6 +122,7 @@ impl System {
             prefix: mongod::database("system"),
             store,
             rust_log: String::new(),
+            environment: Vec::new(),
             recipes: BTreeMap::new(),
             programs: BTreeMap::new(),
             addresses: Addresses::default(),
@@ -203,7 +205,9 @@ impl System {
         }
         let log = self.folder.path().join(format!("{name}.log"));
         let program = programs::built(recipe.program)?;
-        let program = Program::start(&program, &recipe.arguments, &self.rust_log, &log)?;
+        let mut environment = vec![("RUST_LOG".to_owned(), self.rust_log.clone())];
+        environment.extend_from_slice(&self.environment);
+        let program = Program::start_in(&program, &recipe.arguments, environment, &log)?;
         self.programs.insert(name.to_owned(), program);
         Ok(())
     }
@@ -214,10 +218,7 @@ impl System {
         let (service, number) = name.rsplit_once('-').context("a replica")?;
         let number = number.parse()?;
         self.let_in(service, number, false);
-        let program = self.program(name);
-        program.signal("TERM")?;
-        let status = program.wait(PATIENCE).await?;
-        ensure!(status.success(), "{name} ended with {status}");
+        self.stop(name).await?;
         self.spawn(name)?;
         wait_for_ready(&self.health_url(name), PATIENCE).await?;
         self.let_in(service, number, true);
@@ -391,6 +392,33 @@ impl System {
             anyhow::Ok(())
         };
         compare.await.expect("live read models equal rebuilt ones");
+    }
+
+    /// Tells a process to stop and waits until it has; how long it took.
+    pub async fn stop(&mut self, name: &str) -> anyhow::Result<Duration> {
+        let program = self.program(name);
+        let began = Instant::now();
+        program.signal("TERM")?;
+        let status = program.wait(PATIENCE).await?;
+        ensure!(status.success(), "{name} ended with {status}");
+        Ok(began.elapsed())
+    }
+
+    /// As [`System::stop`], of every process, those first that ask others.
+    pub async fn stop_all(&mut self) -> anyhow::Result<()> {
+        let mut names = self.running();
+        // A gateway before the services behind it.
+        let rank = |name: &String| {
+            ["gateway", "projections", "patient"]
+                .iter()
+                .position(|first| name.starts_with(first))
+                .unwrap_or(usize::MAX)
+        };
+        names.sort_by_key(rank);
+        for name in names {
+            self.stop(&name).await?;
+        }
+        Ok(())
     }
 
     /// Stops every process at once and drops its databases.

@@ -1,6 +1,7 @@
 //! Which processes a system has, and what each is told.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -35,7 +36,14 @@ pub struct Layout {
     pub balanced: bool,
     /// What the names of the databases begin with.
     pub prefix: String,
+    /// What every process of a program, such as `gateway`, is told besides.
+    pub told: BTreeMap<&'static str, Vec<String>>,
+    /// What every process finds in its environment besides `RUST_LOG`.
+    pub environment: Vec<(String, String)>,
 }
+
+/// The programs of a system of processes.
+const PROGRAMS: [&str; 4] = ["gateway", "patient-service", "audit-service", "projections"];
 
 impl Layout {
     /// Two replicas on a MongoDB.
@@ -47,12 +55,23 @@ impl Layout {
             follower: true,
             balanced: false,
             prefix: mongod::database("system"),
+            told: BTreeMap::new(),
+            environment: Vec::new(),
         }
     }
 
     /// Two replicas on the MongoDB that all tests share.
     pub async fn shared() -> Self {
         Self::on(mongod::uri().await)
+    }
+
+    /// The same, with every process told this besides.
+    #[must_use]
+    pub fn telling_all(mut self, more: &[String]) -> Self {
+        for program in PROGRAMS {
+            self.told.entry(program).or_default().extend_from_slice(more);
+        }
+        self
     }
 }
 
@@ -139,6 +158,11 @@ impl System {
             patient_service: patient_urls[0].clone(),
             audit_service: audit_of_door,
         };
+        self.environment.clone_from(&layout.environment);
+        for recipe in self.recipes.values_mut() {
+            let told = layout.told.get(recipe.program).into_iter().flatten();
+            recipe.arguments.extend(told.cloned());
+        }
         Ok(())
     }
 

@@ -41,5 +41,7 @@ mod signed_export;
 mod starts;
 mod subscriptions;
 mod tamper;
+mod telemetry_receivers;
+mod traces;
 mod users;
 mod vault;

@@ -41,7 +41,7 @@ async fn personal_data_and_keys_stay_where_they_belong_by_default_on_four_proces
 }
 
 /// Sends canaries wherever a client can put something.
-async fn sing(system: &System) {
+pub(super) async fn sing(system: &System) {
     let clinic = system.clinic();
     let keyed = |method: Method, path: &str, body: &Value| {
         text_body(clinic.request(method, path), body)
@@ -139,7 +139,7 @@ async fn sing(system: &System) {
     }
 }
 
-fn contains_canary(text: &str) -> bool {
+pub(super) fn contains_canary(text: &str) -> bool {
     text.to_ascii_uppercase().contains(CANARY)
 }
 
@@ -214,7 +214,7 @@ fn files(data: &Path, secrets: &BTreeMap<String, String>) {
 }
 
 /// Every key and secret that the system has, by its file.
-fn secrets(data: &Path) -> BTreeMap<String, String> {
+pub(super) fn secrets(data: &Path) -> BTreeMap<String, String> {
     let mut secrets = BTreeMap::new();
     for folder in ["keys", "secrets"] {
         for entry in fs::read_dir(data.join(folder)).unwrap() {
