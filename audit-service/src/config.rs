@@ -13,6 +13,7 @@ use runtime::{
     secrets::{self, SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
     store_location::StoreLocation,
+    telemetry::TelemetryArgs,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +102,9 @@ pub struct ServeArgs {
     /// Witnesses and anchors.
     #[command(flatten)]
     pub outside: OutsideArgs,
+    /// Where traces and metrics go.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
 }
 
 /// Options of `keygen`.

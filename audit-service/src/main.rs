@@ -13,19 +13,32 @@ use runtime::{
 };
 use tokio::net::TcpListener;
 
+/// The name of the service in logs, traces and metrics.
+const NAME: &str = "audit-service";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli: Cli = settings::parse();
-    telemetry::init("audit-service");
     match cli.command {
-        Command::Keygen(args) => Ok(args.run()?),
-        Command::RotateKey(args) => rotate_key(&args, &cli.overrides).await,
-        Command::Serve(args) => serve(*args, cli.overrides).await,
+        Command::Keygen(args) => {
+            telemetry::logs(NAME);
+            Ok(args.run()?)
+        }
+        Command::RotateKey(args) => {
+            telemetry::logs(NAME);
+            rotate_key(&args, &cli.overrides).await
+        }
+        Command::Serve(args) => {
+            crypto::install_tls_provider();
+            let telemetry = telemetry::init(NAME, &args.telemetry);
+            let served = serve(*args, cli.overrides).await;
+            telemetry.finish().await;
+            served
+        }
     }
 }
 
 async fn serve(args: ServeArgs, overrides: Overrides) -> anyhow::Result<()> {
-    crypto::install_tls_provider();
     let shutdown = shutdown::on_signals();
     let args = Arc::new(args);
     let peers = args.peers(&overrides)?;

@@ -89,5 +89,6 @@ pub fn receipt(record: &Record, hash: Hash) -> Receipt {
         current_version: None,
         replayed: false,
         proof: None,
+        span: None,
     }
 }

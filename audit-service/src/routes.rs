@@ -15,7 +15,8 @@ use runtime::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    append_api, external_api, ledger_reads::LedgerReads, proof_api, read_api, service::AuditLedger,
+    append_api, external_api, ledger_reads::LedgerReads, proof_api, read_api, run::SERVICE,
+    service::AuditLedger,
 };
 
 /// What handlers use.
@@ -48,7 +49,7 @@ pub fn router(state: AppState, callers: Callers, readiness: Readiness) -> Router
         .fallback(problem::fallback_404)
         .method_not_allowed_fallback(problem::fallback_405)
         .layer(middleware::from_fn_with_state(Arc::new(callers), service_keys::require_caller))
-        .layer(middleware::from_fn(trace_context::trace_middleware))
+        .layer(middleware::from_fn_with_state(SERVICE, trace_context::trace_middleware))
         .with_state(state);
     health::routes(readiness).merge(guarded)
 }

@@ -13,6 +13,9 @@ use crate::{
     service::{AuditLedger, OpenError, Parts},
 };
 
+/// The name of the service, in spans and metrics.
+pub(crate) const SERVICE: &str = "audit-service";
+
 /// Why the service ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -40,7 +43,7 @@ pub async fn run(
     let tasks = TaskTracker::new();
     // The appender may wait for its store until requests have been drained.
     let abandon = CancellationToken::new();
-    let gate = Gate::default();
+    let gate = Gate::new(SERVICE);
     let app = gate.router(readiness.clone());
     let serving = tokio::spawn(serve(listener.into(), app, shutdown.clone()));
     let opened = async {

@@ -219,6 +219,11 @@ impl TraceId {
     pub fn new(bytes: [u8; 16]) -> Option<Self> {
         (bytes != [0; 16]).then_some(Self(bytes))
     }
+
+    /// The sixteen bytes.
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl fmt::Display for TraceId {
@@ -237,6 +242,54 @@ impl FromStr for TraceId {
 }
 
 text_serde!(TraceId);
+
+/// A span within a trace, and whether the trace is kept: the last two parts of a W3C `traceparent`,
+/// such as `00f067aa0ba902b7-01`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanRef {
+    id: [u8; 8],
+    sampled: bool,
+}
+
+impl SpanRef {
+    /// A span by its id; all zero is no id.
+    pub fn new(id: [u8; 8], sampled: bool) -> Option<Self> {
+        (id != [0; 8]).then_some(Self { id, sampled })
+    }
+
+    /// The span's id.
+    pub const fn id(&self) -> [u8; 8] {
+        self.id
+    }
+
+    /// Whether the trace is kept.
+    pub const fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+}
+
+impl fmt::Display for SpanRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.id)?;
+        f.write_str(if self.sampled { "-01" } else { "-00" })
+    }
+}
+
+impl FromStr for SpanRef {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let (id, flags) = text.split_once('-').ok_or(IdError::Trace)?;
+        let sampled = match flags {
+            "00" => false,
+            "01" => true,
+            _ => return Err(IdError::Trace),
+        };
+        lower_hex::<8>(id).and_then(|id| Self::new(id, sampled)).ok_or(IdError::Trace)
+    }
+}
+
+text_serde!(SpanRef);
 
 /// A command's identity or a body's digest: an HMAC-SHA256, shown as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -349,5 +402,13 @@ mod tests {
         assert!("4bf92f3577b34da6a3ce929d0e0e4736".parse::<TraceId>().is_ok());
         assert!("4BF92F3577B34DA6A3CE929D0E0E4736".parse::<TraceId>().is_err());
         assert!("0".repeat(32).parse::<TraceId>().is_err());
+        for text in ["00f067aa0ba902b7-00", "00f067aa0ba902b7-01"] {
+            let span: SpanRef = text.parse().unwrap();
+            assert_eq!((span.to_string().as_str(), span.is_sampled()), (text, text.ends_with('1')));
+        }
+        for text in ["00f067aa0ba902b7", "00f067aa0ba902b7-02", "00F067aa0ba902b7-01", "0-01"] {
+            assert!(text.parse::<SpanRef>().is_err(), "{text}");
+        }
+        assert!(format!("{}-01", "0".repeat(16)).parse::<SpanRef>().is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     actor::{Actor, ErasureReason, Outcome, Purpose},
     chain::Link,
     hash::Hash,
-    ids::{Name, ObjectRef, PatientId, Stream, TraceId},
+    ids::{Name, ObjectRef, PatientId, SpanRef, Stream, TraceId},
     record::{CommandRef, External, FormatVersion, KeyRotation, Record, RecordType},
     subscription::SubscriptionChange,
     time::Timestamp,
@@ -68,6 +68,9 @@ pub struct Proposal {
     /// See [`Record::trace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
+    /// Where in that trace it was proposed. Not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<SpanRef>,
     /// See [`Record::data`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -101,6 +104,7 @@ impl Proposal {
             fresh: false,
             proof: false,
             trace: None,
+            span: None,
             data: None,
             external: None,
             key: None,
@@ -168,6 +172,9 @@ pub struct Receipt {
     /// the same, and its proof can be read later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+    /// Where in the proposal's trace it was appended; absent where nobody records spans.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<SpanRef>,
 }
 
 impl Receipt {

@@ -17,6 +17,7 @@ use runtime::client::{ClientError, Connector};
 use runtime::hardening::{Insecure, Overrides};
 use runtime::listener::Peers;
 use runtime::secrets::{Secret, SecretError};
+use runtime::telemetry::TelemetryArgs;
 
 use crate::subscriptions::SubscriptionsLocation;
 
@@ -171,6 +172,9 @@ pub struct Options {
     /// What is told to operators.
     #[command(flatten)]
     metrics: MetricsOptions,
+    /// Where traces and metrics go.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// What to accept though it is insecure.
     #[command(flatten)]
     overrides: Overrides,

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use audit_client::{AppendError, AuditClient};
@@ -15,16 +16,17 @@ use domain::ids::{Name, ObjectRef, PatientId, Stream};
 use domain::record::RecordType;
 use domain::wire::Proposal;
 use futures::future::join_all;
-use governor::{DefaultKeyedRateLimiter, Quota};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use runtime::trace_context::TraceContext;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Rate;
 use crate::identity::Identity;
 use crate::metrics::{Metrics, RefusalRecord};
 use crate::occasional::Occasional;
+use crate::rates::Rates;
 use crate::routes::{Route, Target};
 
 /// Refusals that wait for the ledger at most, some hundred bytes each.
@@ -39,16 +41,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long what waits at shutdown may take, within what is left of a drain.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Callers whose rate is remembered before those are forgotten who were not refused lately.
-const REMEMBERED_CALLERS: usize = 4_096;
-
 const PURPOSE: HeaderName = HeaderName::from_static("purpose-of-use");
 
 /// Takes refusals to be recorded.
 pub(crate) struct Denials {
     queue: mpsc::Sender<Proposal>,
     /// One that is refused in a loop must not fill the ledger.
-    rates: DefaultKeyedRateLimiter<(ActorKind, Name)>,
+    rates: Rates<(ActorKind, Name)>,
     metrics: Arc<Metrics>,
     dropped: Arc<Occasional>,
 }
@@ -71,7 +70,7 @@ pub(crate) fn channel(
     let dropped = Arc::<Occasional>::default();
     let denials = Denials {
         queue: sender,
-        rates: DefaultKeyedRateLimiter::keyed(Quota::per_second(per_second)),
+        rates: Rates::new(Rate { per_second, burst: per_second }),
         metrics: Arc::clone(&metrics),
         dropped: Arc::clone(&dropped),
     };
@@ -85,17 +84,14 @@ impl Denials {
         let Ok(actor) = serde_json::from_slice::<Actor>(identity.actor().as_bytes()) else {
             return;
         };
-        if self.rates.len() >= REMEMBERED_CALLERS {
-            self.rates.retain_recent();
-        }
         let caller = (actor.kind, actor.id.clone());
-        if self.rates.check_key(&caller).is_err() {
+        if self.rates.charge(&caller).is_err() {
             return self.dropped(RefusalRecord::OverRate);
         }
         // Counted first: the worker may be done with it at once.
-        self.metrics.refusals_waiting.inc();
+        self.metrics.refusals_waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(proposal(actor, route, parts, peer)).is_err() {
-            self.metrics.refusals_waiting.dec();
+            self.metrics.refusals_waiting.fetch_sub(1, Ordering::Relaxed);
             self.dropped(RefusalRecord::QueueFull);
         }
     }
@@ -171,7 +167,7 @@ impl Recorder {
         tokio::select! {
             () = working => {}
             () = overdue => {
-                let count = metrics.refusals_waiting.get();
+                let count = metrics.refusals_waiting.load(Ordering::Relaxed);
                 tracing::error!(count, "stopping before these refusals were recorded");
             }
         }
@@ -199,7 +195,7 @@ impl Recorder {
                     }
                 };
                 self.metrics.refusal_record(became);
-                self.metrics.refusals_waiting.dec();
+                self.metrics.refusals_waiting.fetch_sub(1, Ordering::Relaxed);
             }
             if left.is_empty() {
                 return;

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use runtime::problem::Outcome;
+use runtime::spans::Call;
+use runtime::trace_context::{TRACEPARENT, method_name};
 use tokio::time::timeout_at;
 use tower::retry::budget::Budget;
 
@@ -83,43 +85,51 @@ impl Retry {
 
 impl Upstream {
     /// Sends what `request` makes and waits for the head of the answer, all tries together no
-    /// longer than `patience`.
+    /// longer than `patience`. `route` is the template of what is asked for.
     pub(crate) async fn exchange(
         &self,
+        route: &'static str,
         request: impl Fn() -> Request<Full<Bytes>>,
         patience: Duration,
         retry: Retry,
     ) -> Result<Response<Answered>, Failure> {
         let deadline = tokio::time::Instant::now() + patience;
         self.retry_budget().deposit();
-        let first = self.attempt(request(), deadline).await;
+        let first = self.attempt(route, request(), deadline).await;
         let Err(failure) = first else { return first };
         if !retry.allows(failure) || !self.retry_budget().withdraw() {
             return first;
         }
         self.metrics().retried(self.name());
         tokio::time::sleep(PAUSE).await;
-        self.attempt(request(), deadline).await
+        self.attempt(route, request(), deadline).await
     }
 
     async fn attempt(
         &self,
-        request: Request<Full<Bytes>>,
+        route: &'static str,
+        mut request: Request<Full<Bytes>>,
         deadline: tokio::time::Instant,
     ) -> Result<Response<Answered>, Failure> {
         if self.breaker().is_open() {
             self.metrics().upstream_failed(self.name(), Failure::Open.label());
             return Err(Failure::Open);
         }
+        let call = Call::start(self.name(), method_name(request.method()), route);
+        if let Some(place) = call.traceparent() {
+            request.headers_mut().insert(TRACEPARENT, place);
+        }
         let failure = match timeout_at(deadline, self.connections().send(request)).await {
             Ok(Ok(response)) => {
                 let change = self.breaker().answered();
                 self.note(change);
+                call.answered(response.status());
                 return Ok(response);
             }
             Ok(Err(failure)) => failure,
             Err(_) => Failure::Late,
         };
+        call.failed(failure.label());
         let how = if failure == Failure::Connecting { Failed::Connecting } else { Failed::Waiting };
         let change = self.breaker().failed(how, Instant::now());
         self.note(change);

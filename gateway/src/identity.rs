@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
-use domain::actor::Actor;
+use domain::actor::{Actor, ActorKind};
 use domain::ids::Name;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -16,6 +16,7 @@ use crate::subscriptions::{Meter, Scope};
 #[derive(Debug)]
 pub(crate) struct Identity {
     name: Name,
+    kind: ActorKind,
     scopes: Vec<Scope>,
     /// Made once: it is the same for every request.
     actor: HeaderValue,
@@ -38,9 +39,9 @@ pub(crate) struct Rules {
 impl Identity {
     /// `None` where the actor has no form as a header.
     pub(crate) fn new(actor: &Actor, scopes: Vec<Scope>) -> Option<Self> {
-        let name = actor.id.clone();
+        let (name, kind) = (actor.id.clone(), actor.kind);
         let actor = runtime::headers::encode_actor(actor).ok()?;
-        Some(Self { name, scopes, actor, rules: Rules::default() })
+        Some(Self { name, kind, scopes, actor, rules: Rules::default() })
     }
 
     /// The same with rules.
@@ -51,6 +52,11 @@ impl Identity {
     /// Under which records name it. A user and a subscription may share one.
     pub(crate) fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// The name of a subscription, which logs may say: unlike a user's it is no person's.
+    pub(crate) fn subscription(&self) -> Option<&Name> {
+        (self.kind == ActorKind::Subscription).then_some(&self.name)
     }
 
     /// The header that tells services who acts.

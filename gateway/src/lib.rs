@@ -41,6 +41,7 @@ use std::sync::Arc;
 use runtime::gate::Gate;
 use runtime::health::Readiness;
 use runtime::listener::Listener;
+use runtime::metrics::Meters;
 use runtime::secrets::{SecretError, loading};
 use runtime::serve::Server;
 use runtime::shutdown::announced;
@@ -54,6 +55,9 @@ use crate::running::Running;
 use crate::subscriptions::SubscriptionsError;
 
 pub use oidc::IssuerClientError;
+
+/// The name of the service, in spans and metrics.
+pub(crate) const SERVICE: &str = "gateway";
 
 /// Why the gateway cannot start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -98,11 +102,13 @@ pub struct Listeners {
     /// `GET /metrics`, without a key: for an address that only operators reach.
     /// Answers when the subscriptions are loaded.
     pub metrics: Option<Listener>,
+    /// What is told there, and where the gateway's own instruments are made.
+    pub meters: Meters,
 }
 
 impl From<TcpListener> for Listeners {
     fn from(public: TcpListener) -> Self {
-        Self { public, metrics: None }
+        Self { public, metrics: None, meters: Meters::default() }
     }
 }
 
@@ -134,15 +140,16 @@ pub async fn run_once_loaded(
     settings: impl Future<Output = Result<Option<Settings>, ConfigError>>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let Listeners { public, metrics: metrics_listener } = listeners.into();
+    let Listeners { public, metrics: metrics_listener, meters } = listeners.into();
     let tls = edge.tls.clone();
     let load = move || tls.map(TlsAcceptor::load).transpose();
     // Nobody can ask for readiness yet.
     let tls = loading(&Readiness::default(), &shutdown, load).await?;
     let Some(tls) = tls else { return Ok(()) };
 
-    let (gate, metrics) = (Gate::default(), Arc::new(Metrics::new()));
+    let (gate, metrics) = (Gate::new(SERVICE), Arc::new(Metrics::new(meters.meter())));
     let stop = CancellationToken::new();
+    readiness.measure(&meters.meter());
     let app = routes::door(&gate, readiness.clone(), &metrics, &edge);
     let uncounted = edge.uncounted.and(&edge.trusted_proxies);
     let refused = Arc::clone(&metrics.connections_refused);
@@ -161,7 +168,7 @@ pub async fn run_once_loaded(
             return Ok(None);
         };
         if let Some(listener) = metrics_listener {
-            running.tell_metrics(listener, &gateway);
+            running.tell_metrics(listener, &meters);
         }
         let listening = readiness.component("listener");
         running.watch(announced(shutdown.clone(), listening, edge.drain_delay, stop.clone()));

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use runtime::problem::Problem;
 use runtime::trace_context::{method_name, traced};
 
+use crate::SERVICE;
 use crate::error::Refusal;
 use crate::host::has_one_host;
 use crate::metrics::Metrics;
@@ -25,7 +26,7 @@ where
 {
     let method = method_name(request.method());
     let one_host = has_one_host(&request);
-    let answering = traced(route, request, async |request| {
+    let answering = traced(SERVICE, route, request, async |request| {
         if one_host {
             return answer(request).await;
         }

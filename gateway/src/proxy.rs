@@ -18,7 +18,7 @@ use runtime::headers::{ACTOR_HEADER, CLIENT_HEADER, encode_client};
 use runtime::networks::counted_as;
 use runtime::problem::{Outcome, PROBLEM_JSON, Problem};
 use runtime::service_keys::SERVICE_KEY_HEADER;
-use runtime::trace_context::{TRACEPARENT, TRACESTATE, TraceContext, TraceState};
+use runtime::trace_context::{Subscription, TRACEPARENT, TRACESTATE, TraceContext, TraceState};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
@@ -150,9 +150,9 @@ impl Gateway {
             .await
             .map_err(|denied| self.denied(route, peer, parts, &denied))?;
         check_head(route, parts)?;
-        let (upstream, template) = match route.target {
-            Target::Patients => (&*self.patients, route.path),
-            Target::Audit(path) => (&*self.audit, path),
+        let upstream = match route.target {
+            Target::Patients => &*self.patients,
+            Target::Audit(_) => &*self.audit,
             _ => return Ok(echo(&parts.uri)),
         };
         let places = route.compartment();
@@ -167,7 +167,7 @@ impl Gateway {
             Bytes::new()
         };
 
-        let path = route.fill(template, parts.uri.path());
+        let path = route.fill(route.onward(), parts.uri.path());
         let target = upstream.target(&path, &query.forwarded).ok_or_else(Problem::internal)?;
         let request = || {
             let mut request = http::Request::new(Full::new(payload.clone()));
@@ -179,6 +179,9 @@ impl Gateway {
         let answer = self.send(route, upstream, request, retry(route, parts), query.wait).await?;
         let mut response = self.respond(route, &parts.method, answer, in_flight);
         prefer::add_proof(&parts.headers, response.headers_mut());
+        if let Some(name) = identity.subscription() {
+            response.extensions_mut().insert(Subscription(name.to_string()));
+        }
         Ok(response)
     }
 
@@ -206,7 +209,7 @@ impl Gateway {
         };
         let patience = self.upstream_timeout + wait;
         let answered = tokio::select! {
-            answered = upstream.exchange(request, patience, retry) => answered,
+            answered = upstream.exchange(route.onward(), request, patience, retry) => answered,
             // Draining does not wait for records that may never come.
             () = self.shutdown.cancelled(), if !wait.is_zero() => return Err(Refusal::Stopping),
         };
@@ -306,10 +309,9 @@ fn onward_headers(
     headers.insert(SERVICE_KEY, upstream.key());
     headers.insert(ACTOR, identity.actor().clone());
     headers.insert(CLIENT, encode_client(peer));
-    if let Some(context) = parts.extensions.get::<TraceContext>()
-        && let Ok(value) = HeaderValue::try_from(context.header_value())
-    {
-        headers.insert(PARENT, value);
+    // Replaced by that of the call, where that is recorded.
+    if let Some(context) = parts.extensions.get::<TraceContext>() {
+        headers.insert(PARENT, context.header_value());
     }
     if let Some(TraceState(value)) = parts.extensions.get() {
         headers.insert(STATE, value.clone());

@@ -147,6 +147,14 @@ impl Route {
         matches!(self.access, Access::Scope(Scope::PatientWrite | Scope::PatientErase))
     }
 
+    /// The template of what is asked for at the upstream.
+    pub(crate) fn onward(&self) -> &'static str {
+        match self.target {
+            Target::Audit(path) => path,
+            _ => self.path,
+        }
+    }
+
     /// With which others its requests share places. Histories are read from the ledger page by page.
     pub fn compartment(&self) -> Compartment {
         match self.path {

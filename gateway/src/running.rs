@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use runtime::health::Readiness;
 use runtime::listener::Listener;
+use runtime::metrics::Meters;
 use runtime::retry;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -13,7 +14,7 @@ use crate::admission::Identities;
 use crate::bulkheads::Bulkheads;
 use crate::config::{Settings, UpstreamSettings};
 use crate::denials;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::oidc::Tokens;
 use crate::proxy::Gateway;
 use crate::rates::Rates;
@@ -100,7 +101,9 @@ impl Running {
             shutdown: stop.clone(),
             unknown: Rates::new(settings.edge.unauthenticated),
         };
-        Ok(Some((running, Arc::new(gateway))))
+        let gateway = Arc::new(gateway);
+        gateway.metrics.watch(&gateway);
+        Ok(Some((running, gateway)))
     }
 
     /// Goes on with something until serving has ended.
@@ -109,8 +112,8 @@ impl Running {
     }
 
     /// Answers `GET /metrics` there.
-    pub(crate) fn tell_metrics(&mut self, listener: Listener, gateway: &Arc<Gateway>) {
-        let app = metrics::routes(Arc::clone(gateway));
+    pub(crate) fn tell_metrics(&mut self, listener: Listener, meters: &Meters) {
+        let app = meters.routes();
         self.watch(async move {
             // It cannot fail after it has begun, and ends with the watchers: scrapes may see a drain.
             let _ = runtime::serve::serve(listener, app, CancellationToken::new()).await;

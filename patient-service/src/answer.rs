@@ -168,6 +168,7 @@ mod tests {
             current_version: None,
             replayed: false,
             proof: None,
+            span: None,
         }
     }
 

@@ -14,6 +14,7 @@ use runtime::{
     secrets::{self, Secret, SecretError, SecretRef},
     service_keys::{CallerSpec, Callers},
     store_location::StoreLocation,
+    telemetry::TelemetryArgs,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +80,9 @@ pub struct Settings {
     /// What to accept though it is insecure.
     #[command(flatten)]
     pub overrides: Overrides,
+    /// Where traces and metrics go.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// Address of audit-service.
     #[arg(long, env = "VITALOG_AUDIT_URL", default_value = "http://127.0.0.1:7072")]
     pub audit_url: String,

@@ -23,8 +23,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init("patient-service");
     crypto::install_tls_provider();
+    let telemetry = telemetry::init("patient-service", &settings.telemetry);
+    let served = listen(settings).await;
+    telemetry.finish().await;
+    served
+}
+
+async fn listen(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signals();
     let (settings, door) = (Arc::new(settings), Door::default());
     let peers = settings.peers()?;
@@ -44,7 +50,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 /// The result goes to standard output, the progress to standard error.
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 async fn keys(command: &KeysCommand, overrides: &Overrides) -> anyhow::Result<()> {
-    telemetry::init("patient-service");
+    telemetry::logs("patient-service");
     crypto::install_tls_provider();
     command.harden(overrides)?;
     let show = |progress: &projections::key_ring::rotation::Progress| {

@@ -86,5 +86,6 @@ pub(crate) fn receipt(line: &str, record: &Record) -> Receipt {
         current_version: None,
         replayed: true,
         proof: None,
+        span: None,
     }
 }

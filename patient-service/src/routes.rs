@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::{Request, State},
     http::HeaderMap,
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -30,6 +30,7 @@ use crate::{
     reads::{self, Target},
     search::{self, Page},
     sent::{Ids, IfNoneMatch, Sent, SentBody},
+    service::SERVICE,
     state::App,
     time_travel,
 };
@@ -60,7 +61,7 @@ pub(crate) fn router(app: Arc<App>, callers: Arc<Callers>) -> Router {
         .method_not_allowed_fallback(fallback_405)
         .layer(from_fn_with_state(places, admit))
         .layer(from_fn_with_state(callers, require_caller))
-        .layer(from_fn(trace_middleware))
+        .layer(from_fn_with_state(SERVICE, trace_middleware))
         .with_state(app)
 }
 

@@ -258,6 +258,7 @@ mod tests {
             fresh: false,
             proof: false,
             trace: Some("f".repeat(32).parse().unwrap()),
+            span: None,
             data: Some(seal_search(&key, &criteria)),
             external: None,
             subscription: None,

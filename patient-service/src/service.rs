@@ -24,6 +24,9 @@ use crate::{
     upkeep::{self, Components, ERASURES},
 };
 
+/// The name of the service, in spans and metrics.
+pub(crate) const SERVICE: &str = "patient-service";
+
 /// What the service works with: opened, and shared with whoever else is in the process.
 pub struct Deps {
     /// The ledger.
@@ -83,7 +86,7 @@ pub async fn run_once_connected(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let Door { callers, readiness } = door;
-    let gate = Gate::default();
+    let gate = Gate::new(SERVICE);
     // Not ready before the store has said which generation serves and the ledger has answered.
     let components = Components::of(&readiness);
     let erasures = readiness.component(ERASURES);

@@ -7,6 +7,7 @@ use std::{fs, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use audit_client::{AuditClient, Options};
 use audit_verify::checkpoint::LedgerKey;
+use axum::Router;
 use domain::time::Timestamp;
 use projections::{
     config::{
@@ -38,7 +39,7 @@ pub(crate) async fn follow(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let peers = args.peers(&overrides)?;
-    let (readiness, gate) = (Readiness::default(), Gate::default());
+    let (readiness, gate) = (Readiness::default(), Gate::new("projections"));
     let component = readiness.component("follower");
     let listener = TcpListener::bind(args.listen)
         .await
@@ -61,7 +62,10 @@ pub(crate) async fn follow(
     }
     let (progress, shown) = watch::channel(Progress::default());
     let (audit, _) = ledger(&args.sources.ledger)?;
-    gate.open(metrics::routes(shown, audit, now));
+    gate.open(Router::new());
+    let showing = CancellationToken::new();
+    let _shown = showing.clone().drop_guard();
+    tokio::spawn(showing.run_until_cancelled_owned(metrics::show(shown, audit, now)));
     let keep_search_criteria = args.keep_search_criteria;
     let options = follower::Options { keep_search_criteria, ..follower::Options::default() };
     match deps(&args.sources, &readiness, &shutdown).await {

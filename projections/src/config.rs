@@ -13,6 +13,7 @@ use runtime::{
     listener::Peers,
     secrets::SecretRef,
     store_location::StoreLocation,
+    telemetry::TelemetryArgs,
 };
 
 use crate::follower::KEEP_SEARCH_CRITERIA;
@@ -161,6 +162,9 @@ pub struct FollowArgs {
     /// Ledger, read models and keys.
     #[command(flatten)]
     pub sources: SourceArgs,
+    /// Where traces and metrics go.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
 }
 
 /// Options of `status`.

@@ -5,7 +5,10 @@ mod commands;
 use std::process::ExitCode;
 
 use projections::config::{Cli, Command};
-use runtime::{crypto, settings, shutdown, telemetry};
+use runtime::{
+    crypto, settings, shutdown,
+    telemetry::{self, Telemetry},
+};
 
 /// A failure; 1 is the answer that something is not as it was asked for.
 const FAILED: u8 = 2;
@@ -14,12 +17,19 @@ const FAILED: u8 = 2;
 #[allow(clippy::print_stderr)]
 async fn main() -> ExitCode {
     let cli: Cli = settings::parse();
-    telemetry::init("projections");
     crypto::install_tls_provider();
-    run(cli).await.unwrap_or_else(|error| {
+    let telemetry = if let Command::Follow(args) = &cli.command {
+        telemetry::init("projections", &args.telemetry)
+    } else {
+        telemetry::logs("projections");
+        Telemetry::default()
+    };
+    let code = run(cli).await.unwrap_or_else(|error| {
         eprintln!("Error: {error:?}");
         FAILED.into()
-    })
+    });
+    telemetry.finish().await;
+    code
 }
 
 async fn run(Cli { command, overrides }: Cli) -> anyhow::Result<ExitCode> {

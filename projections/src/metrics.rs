@@ -1,77 +1,112 @@
-//! How far the follower is, for Prometheus: `GET /metrics` as `OpenMetrics` text.
+//! How far the follower is, for the metrics.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use audit_client::AuditClient;
 use audit_verify::checkpoint::read_unverified;
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use domain::time::Timestamp;
-use prometheus_client::{
-    encoding::text::encode,
-    metrics::gauge::Gauge,
-    registry::{Registry, Unit},
-};
-use tokio::sync::{Mutex, watch};
+use opentelemetry::metrics::Meter;
+use tokio::sync::watch;
 
 use crate::{
     follower::{Clock, Progress},
     status::age_seconds,
 };
 
-/// How long the ledger's size is taken from memory, however many ask.
-const SIZE_TIME: Duration = Duration::from_secs(5);
+/// Between two looks at the ledger's size.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// How long one asks for it; then the one known last is shown.
-const SIZE_WAIT: Duration = Duration::from_secs(2);
+/// How long one may take; then the size known last is shown.
+const WAIT: Duration = Duration::from_secs(2);
 
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-type Number = Gauge<u64, AtomicU64>;
-
-/// What a follower tells of itself.
-struct Metrics {
-    progress: watch::Receiver<Progress>,
-    audit: AuditClient,
-    clock: Clock,
-    size: Mutex<Size>,
-}
+/// No size is known.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Records in the ledger by its checkpoint, which is not verified here: the follower verifies what
-/// it follows, and this number moves nothing.
-#[derive(Default)]
-struct Size {
-    records: Option<u64>,
-    asked: Option<Instant>,
-}
+/// it follows, and this number moves nothing. Clones are the same.
+#[derive(Clone)]
+struct Size(Arc<AtomicU64>);
 
-/// `GET /metrics` of a follower. Holds numbers alone and needs no key.
-pub fn routes(progress: watch::Receiver<Progress>, audit: AuditClient, clock: Clock) -> Router {
-    let metrics = Metrics { progress, audit, clock, size: Mutex::default() };
-    Router::new().route("/metrics", get(show)).with_state(Arc::new(metrics))
-}
-
-async fn show(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
-    let size = metrics.ledger_size().await;
-    let progress = metrics.progress.borrow().clone();
-    match text(&progress, size, lag_seconds(&progress, size, (metrics.clock)())) {
-        Ok(text) => Ok(([("content-type", CONTENT_TYPE)], text)),
-        Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR),
+impl Size {
+    fn known(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|size| *size != UNKNOWN)
     }
 }
 
-impl Metrics {
-    async fn ledger_size(&self) -> Option<u64> {
-        let mut size = self.size.lock().await;
-        if size.asked.is_none_or(|at| at.elapsed() >= SIZE_TIME) {
-            size.asked = Some(Instant::now());
-            let note = tokio::time::timeout(SIZE_WAIT, self.audit.checkpoint()).await;
-            let head = note.ok().and_then(Result::ok).and_then(|note| read_unverified(&note).ok());
-            size.records = head.map(|(_, head)| head.size).or(size.records);
+/// Shows a follower's progress in the metrics of this process. Ends never; the ledger's size is
+/// looked at while it runs.
+pub async fn show(progress: watch::Receiver<Progress>, audit: AuditClient, clock: Clock) {
+    let size = Size(Arc::new(AtomicU64::new(UNKNOWN)));
+    observe(&runtime::metrics::meter(), &progress, &size, clock);
+    loop {
+        let note = tokio::time::timeout(WAIT, audit.checkpoint()).await;
+        let head = note.ok().and_then(Result::ok).and_then(|note| read_unverified(&note).ok());
+        if let Some((_, head)) = head {
+            size.0.store(head.size, Ordering::Relaxed);
         }
-        size.records
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A number of the follower's, where there is one.
+type Number = fn(&Progress, Option<u64>, Timestamp) -> Option<u64>;
+
+/// What is shown: name, description, number.
+const NUMBERS: [(&str, &str, Number); 8] = [
+    ("vitalog.ledger.records", "Records in the ledger, by its latest checkpoint", |_, size, _| {
+        size
+    }),
+    (
+        "vitalog.follower.lag_records",
+        "Records of the ledger that are not followed yet",
+        |progress, size, _| size.map(|size| size.saturating_sub(progress.next_seq)),
+    ),
+    (
+        "vitalog.follower.lag_seconds",
+        "Age of the last record followed while there are more, else 0",
+        |progress, size, now| Some(lag_seconds(progress, size, now)),
+    ),
+    ("vitalog.follower.next_seq", "Position of the next record to follow", |progress, _, _| {
+        Some(progress.next_seq)
+    }),
+    (
+        "vitalog.follower.parked_streams",
+        "Streams that are not followed because an event cannot be applied",
+        |progress, _, _| Some(progress.parked),
+    ),
+    (
+        "vitalog.follower.in_office",
+        "1 where this process follows, 0 where another does and this one stands by",
+        |progress, _, _| Some(progress.in_office.into()),
+    ),
+    (
+        "vitalog.follower.stopped",
+        "1 where the chain is broken and nothing is followed any more",
+        |progress, _, _| Some(progress.stopped_at.is_some().into()),
+    ),
+    ("vitalog.follower.generation", "The generation followed into", |progress, _, _| {
+        Some(progress.generation.into())
+    }),
+];
+
+fn observe(meter: &Meter, progress: &watch::Receiver<Progress>, size: &Size, clock: Clock) {
+    for (name, description, number) in NUMBERS {
+        let (progress, size) = (progress.clone(), size.clone());
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |shown| {
+                if let Some(value) = number(&progress.borrow(), size.known(), clock()) {
+                    shown.observe(value, &[]);
+                }
+            })
+            .build();
     }
 }
 
@@ -81,61 +116,21 @@ fn lag_seconds(progress: &Progress, size: Option<u64>, now: Timestamp) -> u64 {
     progress.at.filter(|_| behind).map_or(0, |at| age_seconds(now, at))
 }
 
-fn text(
-    progress: &Progress,
-    size: Option<u64>,
-    lag_seconds: u64,
-) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("vitalog");
-    let lag = size.map(|size| size.saturating_sub(progress.next_seq));
-    for (name, help, value) in [
-        ("ledger_records", "Records in the ledger, by its latest checkpoint", size),
-        ("follower_lag_records", "Records of the ledger that are not followed yet", lag),
-        ("follower_next_seq", "Position of the next record to follow", Some(progress.next_seq)),
-        (
-            "follower_parked_streams",
-            "Streams that are not followed because an event cannot be applied",
-            Some(progress.parked),
-        ),
-        (
-            "follower_in_office",
-            "1 where this process follows, 0 where another does and this one stands by",
-            Some(progress.in_office.into()),
-        ),
-        (
-            "follower_stopped",
-            "1 where the chain is broken and nothing is followed any more",
-            Some(progress.stopped_at.is_some().into()),
-        ),
-        ("follower_generation", "The generation followed into", Some(progress.generation.into())),
-    ] {
-        if let Some(value) = value {
-            registry.register(name, help, gauge(value));
-        }
-    }
-    let help = "Age of the last record followed while there are more, else 0";
-    registry.register_with_unit("follower_lag", help, Unit::Seconds, gauge(lag_seconds));
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-fn gauge(value: u64) -> Number {
-    let gauge = Number::default();
-    gauge.set(value);
-    gauge
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use runtime::metrics::Meters;
+
     use super::*;
 
     /// What is shown of a follower that has followed 7 records, the last at the epoch.
     fn shown(progress: &Progress, size: Option<u64>) -> String {
         let at = Some(Timestamp::EPOCH);
         let progress = Progress { generation: 2, next_seq: 7, at, ..progress.clone() };
-        text(&progress, size, lag_seconds(&progress, size, Timestamp::from_millis(90_000))).unwrap()
+        let (meters, (_sender, progress)) = (Meters::default(), watch::channel(progress));
+        let size = Size(Arc::new(AtomicU64::new(size.unwrap_or(UNKNOWN))));
+        observe(&meters.meter(), &progress, &size, || Timestamp::from_millis(90_000));
+        meters.text().unwrap()
     }
 
     #[track_caller]
@@ -143,7 +138,6 @@ mod tests {
         for line in lines {
             assert!(text.lines().any(|it| it == *line), "no {line} in\n{text}");
         }
-        assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]

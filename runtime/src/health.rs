@@ -1,12 +1,14 @@
 //! Liveness and readiness.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
 use serde::Serialize;
 
 /// Whether the parts of this process that serving needs are there. Without parts it is ready.
@@ -38,7 +40,7 @@ impl Readiness {
     }
 
     fn part(&self, name: &'static str, advisory: bool) -> Component {
-        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut components = self.lock();
         let starting = || Arc::new(Mutex::new(Some("starting")));
         let component = components.entry(name);
         component.or_insert_with(|| Component { name, advisory, reason: starting() }).clone()
@@ -46,11 +48,32 @@ impl Readiness {
 
     /// Whether every part is ready that serving needs.
     pub fn is_ready(&self) -> bool {
-        self.components
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .all(|component| component.advisory || component.is_ready())
+        self.lock().values().all(Component::lets_serve)
+    }
+
+    /// Shows it in the metrics: `vitalog.ready` and `vitalog.component.ready`, 1 or 0.
+    pub fn measure(&self, meter: &Meter) {
+        let readiness = self.clone();
+        meter
+            .u64_observable_gauge("vitalog.ready")
+            .with_description("1 where the process is ready")
+            .with_callback(move |ready| ready.observe(readiness.is_ready().into(), &[]))
+            .build();
+        let readiness = self.clone();
+        meter
+            .u64_observable_gauge("vitalog.component.ready")
+            .with_description("1 where a part of the process is ready")
+            .with_callback(move |ready| {
+                for (name, component) in readiness.lock().iter() {
+                    let labels = [KeyValue::new("component", *name)];
+                    ready.observe(component.is_ready().into(), &labels);
+                }
+            })
+            .build();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Component>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,6 +91,11 @@ impl Component {
     /// Whether the part can be used.
     pub fn is_ready(&self) -> bool {
         self.reason().is_none()
+    }
+
+    /// Whether the process may be ready as far as this part is concerned.
+    fn lets_serve(&self) -> bool {
+        self.advisory || self.is_ready()
     }
 
     fn reason(&self) -> Option<&'static str> {
@@ -97,27 +125,26 @@ struct Report {
     components: Option<BTreeMap<&'static str, &'static str>>,
 }
 
-/// `GET /healthz`, 200 while the process runs, and `GET /readyz`, 200 or 503 with the parts.
+#[derive(Serialize)]
+struct Version {
+    version: &'static str,
+}
+
+/// `GET /healthz`, 200 while the process runs, `GET /readyz`, 200 or 503 with the state of each
+/// part, and `GET /version`.
 pub fn routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/healthz", get(async || Json(Report { status: "ok", components: None })))
         .route("/readyz", get(readyz))
+        .route("/version", get(async || Json(Version { version: env!("CARGO_PKG_VERSION") })))
         .with_state(readiness)
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Report>) {
-    let mut ready = true;
-    let components = readiness
-        .components
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .map(|(name, component)| {
-            let reason = component.reason();
-            ready &= component.advisory || reason.is_none();
-            (*name, reason.unwrap_or("ready"))
-        })
-        .collect();
+    let components = readiness.lock().clone();
+    let ready = components.values().all(Component::lets_serve);
+    let state = |component: &Component| component.reason().unwrap_or("ready");
+    let components = components.iter().map(|(name, component)| (*name, state(component))).collect();
     let (code, status) = if ready {
         (StatusCode::OK, "ready")
     } else {

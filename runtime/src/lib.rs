@@ -19,6 +19,7 @@ pub mod headers;
 
 pub mod health;
 pub mod listener;
+pub mod metrics;
 pub mod networks;
 pub mod problem;
 pub mod reloaded;
@@ -30,6 +31,8 @@ pub mod serve;
 pub mod service_keys;
 pub mod settings;
 pub mod shutdown;
+pub mod spans;
+pub mod store_calls;
 pub mod store_location;
 pub mod telemetry;
 pub mod tls;

@@ -1,135 +1,137 @@
-//! Logs: JSON lines on standard error.
+//! Logs, traces and metrics of a process: where they go, and how they are brought there at its end.
 //!
-//! A line has `time`, `level`, `service`, `target`, `message`, and at the top level the fields of
-//! the event and of the spans around it, among them the `trace` id of the request.
+//! Logs are JSON lines on standard error. Spans and metrics are sent to an `OpenTelemetry` collector
+//! (OTLP) and spans to Application Insights, where the settings name one. Sending is done beside
+//! the requests, from bounded queues: a back end that is away or slow costs spans, never requests.
 
-use std::fmt;
-use std::panic::PanicHookInfo;
+mod exporters;
+mod exporting;
+mod keeper;
+mod logs;
+mod settings;
 
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::{LookupSpan, Scope};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt as tracing_fmt};
+use tracing_subscriber::{Layer, Registry};
 
-/// Targets whose lines below info are logged when `RUST_LOG` asks for them. Libraries are not among
-/// them: database drivers and HTTP clients print documents, headers and addresses there.
-const OWN_TARGETS: [&str; 10] = [
-    "request",
-    "runtime",
-    "domain",
-    "audit",
-    "audit_service",
-    "audit_client",
-    "projections",
-    "patient_service",
-    "gateway",
-    "standalone",
-];
+use crate::metrics::{self, Meters};
+use crate::{spans, trace_context};
+use exporting::Queue;
+use keeper::{Keeper, Sampler};
+
+pub(crate) use exporters::Later as NoExporter;
+pub(crate) use logs::remember;
+pub use settings::{DEFAULT_TRACE_RATIO, OtlpProtocol, TelemetryArgs};
+
+/// How long telemetry may hold up the end of a process.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Links of a span at most: a group commit has one to every request that it carries, and a block
+/// holds a thousand records.
+const MAX_LINKS: u32 = 1_000;
+
+/// What a process has to finish before it ends.
+#[derive(Debug, Default)]
+#[must_use = "spans that are not sent when the process ends are lost"]
+pub struct Telemetry {
+    spans: Option<SdkTracerProvider>,
+    queues: Vec<Queue>,
+    meters: Option<Meters>,
+}
 
 /// Sends logs to standard error as JSON lines, at the levels of `RUST_LOG` (`info` without one),
-/// and makes panics one such line.
+/// and makes panics one such line. For programs that serve nothing; call it once in `main`.
 ///
-/// Call it once in `main`; later calls do nothing. Libraries are logged from info upwards,
-/// whatever `RUST_LOG` says. The text of a panic is left out, because it may hold patient data:
-/// the line says where it happened.
-pub fn init(service: &'static str) {
-    let directives = crate::settings::env("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::try_new(directives.as_str())
-        .ok()
-        .filter(|_| !directives.trim().is_empty())
-        .unwrap_or_else(|| EnvFilter::new("info"));
-    let lines = tracing_fmt::layer()
-        .with_writer(std::io::stderr)
-        .fmt_fields(JsonFields::new())
-        .event_format(JsonLines { service })
-        .with_filter(filter_fn(|meta| *meta.level() <= Level::INFO || is_own(meta.target())));
-    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
-        std::panic::set_hook(Box::new(log_panic));
+/// Libraries are logged from info upwards, whatever `RUST_LOG` says. The text of a panic is left
+/// out, because it may hold patient data: the line says where it happened.
+pub fn logs(service: &'static str) {
+    if Registry::default().with(logs::lines(service)).try_init().is_ok() {
+        logs::log_panics();
     }
 }
 
-fn is_own(target: &str) -> bool {
-    OWN_TARGETS.contains(&target.split("::").next().unwrap_or_default())
+/// As [`logs`], and sends spans and metrics where the settings say. Call it once in `main`, on the
+/// runtime and before anything else; later calls do nothing.
+///
+/// Secrets of the settings are loaded beside the start, so that a vault that is away holds nothing
+/// up; until then what there is to send waits in its queue.
+pub fn init(service: &'static str, args: &TelemetryArgs) -> Telemetry {
+    trace_context::sample(args.trace_ratio);
+    let resource = resource(service);
+    let meters = Meters::exporting(&resource, exporters::otlp_metrics(args));
+    let meters = metrics::install(meters).then(|| metrics::process().clone());
+    let queues = exporters::start(args, &resource);
+    let provider = (!queues.is_empty()).then(|| provider(&queues, resource));
+    let tracer = provider.as_ref().map(|provider| provider.tracer("vitalog"));
+    let registry = Registry::default().with(logs::lines(service)).with(tracer.map(traces));
+    if registry.try_init().is_ok() {
+        logs::log_panics();
+        spans::record(provider.is_some());
+    }
+    Telemetry { spans: provider, queues, meters }
 }
 
-fn log_panic(info: &PanicHookInfo<'_>) {
-    let (file, line) = info.location().map_or(("unknown", 0), |at| (at.file(), at.line()));
-    tracing::error!(file, line, "panic; its text is left out, it may hold patient data");
-}
-
-/// Writes an event as one flat JSON object.
-struct JsonLines {
-    service: &'static str,
-}
-
-impl<S> FormatEvent<S, JsonFields> for JsonLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = Map::new();
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
-        line.insert("time".into(), time.into());
-        line.insert("level".into(), event.metadata().level().as_str().into());
-        line.insert("service".into(), self.service.into());
-        line.insert("target".into(), event.metadata().target().into());
-        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
-            let extensions = span.extensions();
-            let Some(fields) = extensions.get::<FormattedFields<JsonFields>>() else {
-                continue;
-            };
-            if let Ok(Value::Object(fields)) = serde_json::from_str(&fields.fields) {
-                line.extend(fields);
+impl Telemetry {
+    /// Sends what is not sent yet, for [`FLUSH_TIMEOUT`] at most. Call it when nothing is served
+    /// any more.
+    pub async fn finish(self) {
+        let Self { spans, queues, meters } = self;
+        let sent = async {
+            futures::future::join_all(queues.iter().map(Queue::flush)).await;
+            if let Some(meters) = meters {
+                // It waits for its exporter, which wants this runtime's threads.
+                let _ = tokio::task::spawn_blocking(move || meters.shutdown()).await;
             }
+        };
+        if tokio::time::timeout(FLUSH_TIMEOUT, sent).await.is_err() {
+            tracing::warn!("telemetry could not be sent in time and is lost");
         }
-        event.record(&mut Fields(&mut line));
-        writeln!(writer, "{}", Value::Object(line))
+        drop(spans);
     }
 }
 
-struct Fields<'a>(&'a mut Map<String, Value>);
-
-impl Fields<'_> {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
-    }
+fn resource(service: &'static str) -> Resource {
+    Resource::builder_empty()
+        .with_service_name(service)
+        .with_attributes([
+            opentelemetry::KeyValue::new("service.namespace", "vitalog"),
+            opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            opentelemetry::KeyValue::new("service.instance.id", trace_context::random_hex()),
+        ])
+        .build()
 }
 
-impl Visit for Fields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
-    }
+fn provider(queues: &[Queue], resource: Resource) -> SdkTracerProvider {
+    SdkTracerProvider::builder()
+        .with_sampler(Sampler)
+        .with_max_links_per_span(MAX_LINKS)
+        .with_resource(resource)
+        .with_span_processor(Keeper::new(queues.to_vec()))
+        .build()
+}
 
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
-    }
+/// Makes spans of those that are meant for traces, and of nothing else: fields and events of
+/// libraries may hold anything.
+fn traces<S>(tracer: Tracer) -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    let ours = filter_fn(|meta| meta.is_span() && meta.target() == spans::TARGET);
+    tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_level(false)
+        .with_tracked_inactivity(false)
+        // Nothing here asks for the current context: parents are known by their spans.
+        .with_context_activation(false)
+        .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
 }

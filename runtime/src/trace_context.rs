@@ -1,18 +1,20 @@
 //! W3C trace context (<https://www.w3.org/TR/trace-context/>) and the span of a request.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use domain::ids::{SpanRef, TraceId};
 use futures::FutureExt;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method};
 use tracing::Instrument;
 
 use crate::problem::{Problem, panic_response};
+use crate::spans;
 
 /// The header that carries the trace context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -60,9 +62,16 @@ impl TraceContext {
         Some(Self { trace_id, span_id, flags: flags & 1 })
     }
 
-    /// The start of a new trace, sampled.
+    /// A place that is known by its parts: 16 and 8 bytes that are not all zero.
+    pub fn new(trace_id: [u8; 16], span_id: [u8; 8], sampled: bool) -> Option<Self> {
+        let valid = trace_id != [0; 16] && span_id != [0; 8];
+        valid.then_some(Self { trace_id, span_id, flags: sampled.into() })
+    }
+
+    /// The start of a new trace, sampled as [`sample`] says.
     pub fn generate() -> Self {
-        Self { trace_id: non_zero(), span_id: non_zero(), flags: 1 }
+        let trace_id = non_zero();
+        Self { trace_id, span_id: non_zero(), flags: is_sampled(&trace_id).into() }
     }
 
     /// The same trace with a new span id, for one hop.
@@ -71,17 +80,83 @@ impl TraceContext {
         Self { span_id: non_zero(), ..*self }
     }
 
+    /// The place of a span in a trace.
+    pub fn of(trace: TraceId, span: SpanRef) -> Self {
+        let flags = span.is_sampled().into();
+        Self { trace_id: trace.bytes(), span_id: span.id(), flags }
+    }
+
+    /// The span, as services name it to each other.
+    pub fn span(&self) -> Option<SpanRef> {
+        SpanRef::new(self.span_id, self.is_sampled())
+    }
+
+    /// The trace id.
+    pub fn trace_id(&self) -> [u8; 16] {
+        self.trace_id
+    }
+
+    /// The id of the span.
+    pub fn span_id(&self) -> [u8; 8] {
+        self.span_id
+    }
+
+    /// Whether the trace is kept.
+    pub fn is_sampled(&self) -> bool {
+        self.flags & 1 == 1
+    }
+
     /// The trace id as 32 lower-case hex digits.
     pub fn trace_id_hex(&self) -> String {
         hex::encode(self.trace_id)
     }
 
     /// The `traceparent` value, version 00.
-    pub fn header_value(&self) -> String {
-        let parts =
-            [hex::encode(self.trace_id), hex::encode(self.span_id), hex::encode([self.flags])];
-        ["00", &parts[0], &parts[1], &parts[2]].join("-")
+    pub fn header_value(&self) -> HeaderValue {
+        let mut text = *b"00-................................-................-00";
+        // The places have the sizes of what is put there.
+        let _ = hex::encode_to_slice(self.trace_id, &mut text[3..35]);
+        let _ = hex::encode_to_slice(self.span_id, &mut text[36..52]);
+        text[54] += self.flags & 1;
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
+}
+
+/// A share of traces, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(f64);
+
+impl std::str::FromStr for Ratio {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        share.map(Self).ok_or("write a number from 0 to 1")
+    }
+}
+
+/// Of 2⁶⁴ traces, those that are sampled; all of them until [`sample`] says otherwise.
+static SAMPLED: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Says what share of the traces that begin in this process is sampled.
+pub fn sample(ratio: Ratio) {
+    // Saturates at the top; a share needs no more digits than a float has.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let traces = (ratio.0 * u64::MAX as f64) as u64;
+    SAMPLED.store(traces, Ordering::Relaxed);
+}
+
+/// Whether a trace of this id is sampled: the same in every process that has the same share.
+pub(crate) fn is_sampled(trace_id: &[u8; 16]) -> bool {
+    // The last eight bytes: the first of some clients' ids are a time.
+    let last = trace_id.iter().skip(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let traces = SAMPLED.load(Ordering::Relaxed);
+    traces == u64::MAX || last < traces
+}
+
+/// 32 random hex digits.
+pub(crate) fn random_hex() -> String {
+    hex::encode(non_zero::<16>())
 }
 
 /// Two lower-case hex digits a byte; upper case is an error (§3.2.2).
@@ -107,22 +182,32 @@ fn non_zero<const N: usize>() -> [u8; N] {
 /// Middleware that runs a handler as [`traced`], with the template of the route that was matched.
 ///
 /// Add it with `Router::layer`, so that the matched route is known.
-pub async fn trace_middleware(request: Request, next: Next) -> Response {
+pub async fn trace_middleware(
+    State(service): State<&'static str>,
+    request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    traced(route, request, |request| next.run(request)).await
+    traced(service, route, request, |request| next.run(request)).await
 }
+
+/// Whom a request came from, as the request log says it; an extension of answers.
+#[derive(Clone, Debug)]
+pub struct Subscription(pub String);
 
 /// Gives a request its place in a trace.
 ///
 /// It continues the caller's trace or starts one, puts the [`TraceContext`] of this hop (and a
-/// [`TraceState`], if any) into the request extensions, runs the handler in a span that has the
-/// trace id, the method and the route's template, sets `traceparent` on the answer, and adds the
-/// trace id to problem bodies. A handler that panics answers 500. When the answer is ready it logs
-/// one line at level debug under the target `request`: thousands of requests a second would drown
-/// everything else at info. Paths and queries are never logged, as they hold ids and search
-/// criteria.
+/// [`TraceState`], if any) into the request extensions, runs the handler in a span, sets
+/// `traceparent` on the answer, adds the trace id to problem bodies, and counts the request in
+/// `http.server.request.duration`. A handler that panics answers 500.
+///
+/// When the answer is ready it logs one line under the target `request`: at level debug, as
+/// thousands of requests a second would drown everything else at info, and as a warning where the
+/// service failed. Paths and queries are never logged, as they hold ids and search criteria.
 pub async fn traced<F>(
+    service: &'static str,
     route: &str,
     mut request: Request,
     handler: impl FnOnce(Request) -> F,
@@ -130,44 +215,31 @@ pub async fn traced<F>(
 where
     F: Future<Output = Response>,
 {
-    let started = Instant::now();
     let incoming = incoming(request.headers());
     if let Some(state) = incoming.and_then(|_| tracestate(request.headers())) {
         request.extensions_mut().insert(TraceState(state));
     }
-    let context = incoming.map_or_else(TraceContext::generate, |parent| parent.child());
+    let serving = spans::Serving::start(service, method_name(request.method()), route, incoming);
+    let context = serving.context();
     request.extensions_mut().insert(context);
 
-    let trace = context.trace_id_hex();
-    let span = tracing::info_span!(
-        "request",
-        trace = trace.as_str(),
-        method = method_name(request.method()),
-        route,
-    );
-    let answering = AssertUnwindSafe(handler(request)).catch_unwind().instrument(span.clone());
-    let mut response = answering.await.unwrap_or_else(panic_response);
+    let handling = AssertUnwindSafe(handler(request)).catch_unwind();
+    let handling = handling.instrument(serving.span().clone());
+    let mut response = handling.await.unwrap_or_else(panic_response);
 
-    if let Ok(value) = HeaderValue::try_from(context.header_value()) {
-        response.headers_mut().insert(TRACEPARENT, value);
-    }
-    add_trace(&mut response, trace);
-    let _entered = span.enter();
-    tracing::debug!(
-        target: "request",
-        status = response.status().as_u16(),
-        duration_ms = started.elapsed().as_secs_f64() * 1e3,
-        "request answered"
-    );
+    response.headers_mut().insert(TRACEPARENT, context.header_value());
+    add_trace(&mut response, &context);
+    let subscription = response.extensions_mut().remove::<Subscription>();
+    serving.answered(response.status(), subscription.as_ref().map(|it| it.0.as_str()));
     response
 }
 
 /// Renders a problem's body again with the trace id in it.
-fn add_trace(response: &mut Response, trace: String) {
+fn add_trace(response: &mut Response, context: &TraceContext) {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return;
     };
-    *response.body_mut() = Body::from(problem.trace(trace).json());
+    *response.body_mut() = Body::from(problem.trace(context.trace_id_hex()).json());
     // It was the length of the body before; the server sets it anew.
     response.headers_mut().remove(CONTENT_LENGTH);
 }

@@ -34,10 +34,8 @@ pub struct Addresses {
     pub patient_service: SocketAddr,
     /// Internal: the ledger.
     pub audit_service: SocketAddr,
-    /// Internal: the follower's `/metrics`.
+    /// Internal: `/metrics`.
     pub metrics: SocketAddr,
-    /// Internal: the gateway's `/metrics`.
-    pub gateway_metrics: SocketAddr,
 }
 
 /// Runs until `shutdown`, then drains from the door inwards. `ready` is called once, when the
@@ -60,13 +58,14 @@ pub async fn run(
     data.complete(stores.are_empty().await?)?;
 
     let (patient_listener, audit_listener) = (loopback().await?, loopback().await?);
-    let (metrics_listener, gateway_metrics) = (loopback().await?, loopback().await?);
+    let metrics_listener = TcpListener::bind(options.metrics_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.metrics_listen))?;
     let addresses = Addresses {
         gateway: door.local_addr()?,
         patient_service: patient_listener.local_addr()?,
         audit_service: audit_listener.local_addr()?,
         metrics: metrics_listener.local_addr()?,
-        gateway_metrics: gateway_metrics.local_addr()?,
     };
     let door_url = format!("{}://{}", options.door.scheme(), addresses.gateway);
     write_addresses(&data, &door_url, addresses)?;
@@ -108,10 +107,12 @@ pub async fn run(
     let keep_search_criteria = options.keep_search_criteria;
     let following = follower::Options { keep_search_criteria, ..follower::Options::default() };
     let (progress, shown) = watch::channel(Progress::default());
-    let metrics = metrics::routes(shown, deps.audit.clone(), clock);
+    let showing = metrics::show(shown, deps.audit.clone(), clock);
     system.spawn("follower", async move {
         let follow = follower::follow(deps, following, progress, stop.clone(), component);
-        let ((), served) = tokio::join!(follow, serve(metrics_listener, metrics, stop));
+        let told = runtime::metrics::process().routes();
+        let showing = stop.clone().run_until_cancelled_owned(showing);
+        let ((), _, served) = tokio::join!(follow, showing, serve(metrics_listener, told, stop));
         Ok(served?)
     });
 
@@ -132,7 +133,8 @@ pub async fn run(
     let mut settings = gateway_settings(&data, addresses)?;
     settings.edge = options.door.settings();
     settings.oidc = options.oidc.settings();
-    let listeners = Listeners { public: door, metrics: Some(gateway_metrics.into()) };
+    let listeners =
+        Listeners { public: door, metrics: None, meters: runtime::metrics::process().clone() };
     system.spawn("gateway", async move { Ok(gateway::run(listeners, settings, stop).await?) });
 
     let announce = announce(door_url, move || ready(addresses));
@@ -178,7 +180,6 @@ fn write_addresses(data: &DataDir, door_url: &str, addresses: Addresses) -> anyh
         "patientService": format!("http://{}", addresses.patient_service),
         "auditService": format!("http://{}", addresses.audit_service),
         "metrics": format!("http://{}/metrics", addresses.metrics),
-        "gatewayMetrics": format!("http://{}/metrics", addresses.gateway_metrics),
     });
     let path = data.path("addresses.json");
     std::fs::write(&path, format!("{json:#}\n"))

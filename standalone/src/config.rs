@@ -7,7 +7,7 @@ use clap::Parser;
 use domain::ids::Name;
 use gateway::config::{DoorOptions, OidcOptions};
 use projections::follower::KEEP_SEARCH_CRITERIA;
-use runtime::store_location::StoreLocation;
+use runtime::{store_location::StoreLocation, telemetry::TelemetryArgs};
 
 /// The whole of Vitalog in one process.
 #[derive(Debug, Clone, Parser)]
@@ -35,6 +35,18 @@ pub struct Options {
         default_value_t = KEEP_SEARCH_CRITERIA
     )]
     pub keep_search_criteria: u32,
+    /// Address of `GET /metrics`, on this machine alone; a free port without one.
+    #[arg(
+        long,
+        env = "VITALOG_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:0",
+        value_parser = loopback
+    )]
+    pub metrics_listen: SocketAddr,
+    /// Where traces and metrics go.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
     /// The public door's protocol and bounds.
     #[command(flatten)]
     pub door: DoorOptions,
@@ -44,4 +56,10 @@ pub struct Options {
     /// Witnesses and anchors of the ledger.
     #[command(flatten)]
     pub outside: OutsideArgs,
+}
+
+/// Nobody else is to see what an operator sees.
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: SocketAddr = text.parse().map_err(|_| "write ADDRESS:PORT")?;
+    if address.ip().is_loopback() { Ok(address) } else { Err("it must be a loopback address") }
 }

@@ -12,13 +12,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options: Options = settings::parse();
-    telemetry::init("standalone");
     crypto::install_tls_provider();
+    let telemetry = telemetry::init("standalone", &options.telemetry);
     let (data_dir, scheme) = (options.data_dir.clone(), options.door.scheme());
-    standalone::run(options, shutdown::on_signals(), move |addresses| {
+    let served = standalone::run(options, shutdown::on_signals(), move |addresses| {
         greet(&data_dir, &format!("{scheme}://{}", addresses.gateway));
     })
-    .await
+    .await;
+    telemetry.finish().await;
+    served
 }
 
 #[allow(clippy::print_stdout)]

@@ -83,7 +83,10 @@ fn router(cosigner: Arc<Cosigner>) -> Router {
         .route("/add-checkpoint", post(add_checkpoint))
         .fallback(problem::fallback_404)
         .method_not_allowed_fallback(problem::fallback_405)
-        .layer(axum::middleware::from_fn(trace_context::trace_middleware))
+        .layer(axum::middleware::from_fn_with_state(
+            "audit-witness",
+            trace_context::trace_middleware,
+        ))
         .with_state(witness);
     health::routes(Readiness::default()).merge(routes)
 }

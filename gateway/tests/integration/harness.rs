@@ -21,6 +21,7 @@ use gateway::subscriptions::{Entry, Scope, hash_key, write_file};
 use gateway::{GatewayError, Listeners};
 use http::{HeaderMap, Method, StatusCode};
 use runtime::client::{internal_client, probe_client};
+use runtime::metrics::Meters;
 use runtime::secrets::Secret;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -188,6 +189,7 @@ pub(crate) fn appended(proposal: &Proposal) -> AppendResult {
         current_version: None,
         replayed: false,
         proof: None,
+        span: None,
     })
 }
 
@@ -273,7 +275,11 @@ impl Door {
         let shutdown = CancellationToken::new();
         let scraped = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let metrics = scraped.local_addr().unwrap();
-        let listeners = Listeners { public: listener, metrics: Some(scraped.into()) };
+        let listeners = Listeners {
+            public: listener,
+            metrics: Some(scraped.into()),
+            meters: Meters::default(),
+        };
         let running = tokio::spawn(gateway::run(listeners, settings, shutdown.clone()));
         let running = Mutex::new(Some(running));
         let (scheme, client) =

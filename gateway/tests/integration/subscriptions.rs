@@ -101,6 +101,7 @@ fn append(records: &mut Vec<Proposal>, item: Proposal) -> AppendResult {
         current_version: None,
         replayed: false,
         proof: None,
+        span: None,
     })
 }
 

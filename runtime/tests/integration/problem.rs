@@ -83,7 +83,7 @@ fn app() -> Router {
         .route("/a", get(async || "a").put(async || "a"))
         .fallback(fallback_404)
         .method_not_allowed_fallback(fallback_405)
-        .layer(axum::middleware::from_fn(trace_middleware))
+        .layer(axum::middleware::from_fn_with_state("test", trace_middleware))
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Command {
 
     /// Does it. Logs say on standard error what is accepted though it is insecure.
     pub(crate) async fn run(self, over: &Overrides) -> Outcome {
-        telemetry::init(if matches!(self, Self::Witness(_)) { "audit-witness" } else { "audit" });
+        telemetry::logs(if matches!(self, Self::Witness(_)) { "audit-witness" } else { "audit" });
         self.harden(over).map_err(anyhow::Error::from)?;
         match self {
             Self::Verify(args) => verify::run(*args).await,
