@@ -17,7 +17,7 @@ use crate::harness::{COMPLIANCE, Door, Got, KEY_HEADER, PATIENCE, Upstream, got,
 const OPEN: &str = "breaker_open{upstream=\"patient-service\"}";
 /// Requests that found it open.
 const REFUSED: &str =
-    "upstream_failures_total{upstream=\"patient-service\",reason=\"breaker_open\"}";
+    "upstream_failures_total{reason=\"breaker_open\",upstream=\"patient-service\"}";
 
 /// Sends reads until the breaker is open.
 async fn opened(door: &Door) {
@@ -109,7 +109,7 @@ async fn one_slow_route_or_client_never_opens_it() {
         let search = got(door.clinic(Method::POST, "/patient/search").body("{}"));
         let _ = timeout(Duration::from_millis(20), search).await;
     }
-    let late = "upstream_failures_total{upstream=\"patient-service\",reason=\"late\"}";
+    let late = "upstream_failures_total{reason=\"late\",upstream=\"patient-service\"}";
     assert!(door.metric_now(late).await > 10);
     assert_eq!((door.metric_now(OPEN).await, door.metric_now(REFUSED).await), (0, 0));
     assert_eq!(got(door.clinic(Method::GET, "/patient/1")).await.status, 200);

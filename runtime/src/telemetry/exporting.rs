@@ -195,3 +195,103 @@ impl<E: SpanExporter> Task<E> {
         self.failing = failing;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Mutex;
+
+    use opentelemetry::trace::{Span, Tracer, TracerProvider};
+    use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanProcessor};
+
+    use super::*;
+
+    /// A back end that answers what it is told to, and then takes everything.
+    #[derive(Clone, Debug, Default)]
+    struct BackEnd {
+        taken: Arc<Mutex<usize>>,
+        refuses: Arc<Mutex<usize>>,
+        hangs: bool,
+    }
+
+    impl SpanExporter for BackEnd {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            if self.hangs {
+                return pending().await;
+            }
+            let mut refuses = self.refuses.lock().unwrap();
+            if *refuses > 0 {
+                *refuses -= 1;
+                return Err(OTelSdkError::InternalFailure("refused".to_owned()));
+            }
+            *self.taken.lock().unwrap() += batch.len();
+            Ok(())
+        }
+    }
+
+    /// One ended span, many times.
+    fn put(queue: &Queue, spans: usize) {
+        #[derive(Debug)]
+        struct Into(Queue);
+        impl SpanProcessor for Into {
+            fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {
+            }
+            fn on_end(&self, span: SpanData) {
+                self.0.put(span);
+            }
+            fn force_flush(&self) -> OTelSdkResult {
+                Ok(())
+            }
+            fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+                Ok(())
+            }
+        }
+        let provider = SdkTracerProvider::builder().with_span_processor(Into(queue.clone()));
+        let tracer = provider.build().tracer("test");
+        for _ in 0..spans {
+            tracer.start("span").end();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flush_sends_all_that_waits() {
+        let back_end = BackEnd::default();
+        let queue = Queue::start("test", ready(back_end.clone()));
+        put(&queue, 3 * MAX_BATCH + 7);
+        queue.flush().await;
+        assert_eq!(*back_end.taken.lock().unwrap(), 3 * MAX_BATCH + 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_is_sent_again() {
+        let back_end = BackEnd { refuses: Arc::new(Mutex::new(2)), ..BackEnd::default() };
+        let queue = Queue::start("test", ready(back_end.clone()));
+        put(&queue, 5);
+        queue.flush().await;
+        assert_eq!(*back_end.taken.lock().unwrap(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_long_makes_room() {
+        let back_end = BackEnd { refuses: Arc::new(Mutex::new(usize::MAX)), ..BackEnd::default() };
+        let queue = Queue::start("test", ready(back_end.clone()));
+        put(&queue, 5);
+        let begun = Instant::now();
+        queue.flush().await;
+        assert!(begun.elapsed() <= KEEP + PAUSE);
+        assert_eq!(*back_end.taken.lock().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_back_end_that_hangs_costs_spans_and_holds_nothing_up() {
+        let queue = Queue::start("test", ready(BackEnd { hangs: true, ..BackEnd::default() }));
+        put(&queue, 3 * CAPACITY);
+        assert_eq!(queue.sender.capacity(), 0);
+        let text = metrics::process().text().unwrap();
+        let dropped = "vitalog_telemetry_spans_total{exporter=\"test\",outcome=\"dropped\"} ";
+        let dropped = text.lines().find_map(|line| line.strip_prefix(dropped)).unwrap();
+        assert!(dropped.parse::<usize>().unwrap() >= CAPACITY, "{dropped}");
+    }
+}

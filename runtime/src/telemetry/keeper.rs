@@ -166,3 +166,131 @@ impl SpanProcessor for Keeper {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::ready;
+    use std::sync::Arc;
+
+    use opentelemetry::trace::{TraceState, Tracer, TracerProvider};
+    use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanExporter};
+
+    use super::*;
+
+    /// Remembers what it is sent.
+    #[derive(Clone, Debug, Default)]
+    struct Memory(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanExporter for Memory {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().unwrap().extend(batch);
+            Ok(())
+        }
+    }
+
+    struct Traces {
+        tracer: SdkTracer,
+        _provider: SdkTracerProvider,
+        queue: Queue,
+        sent: Memory,
+    }
+
+    impl Traces {
+        fn start() -> Self {
+            let sent = Memory::default();
+            let queue = Queue::start("test", ready(sent.clone()));
+            let keeper = Keeper::new(vec![queue.clone()]);
+            let provider = SdkTracerProvider::builder().with_sampler(Sampler);
+            let provider = provider.with_span_processor(keeper).build();
+            Self { tracer: provider.tracer("test"), _provider: provider, queue, sent }
+        }
+
+        /// What a caller says of a trace.
+        fn caller(trace: u128, sampled: bool) -> Context {
+            let flags = if sampled { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
+            let (trace, span) = (TraceId::from(trace), SpanId::from(7));
+            let caller = SpanContext::new(trace, span, flags, true, TraceState::default());
+            Context::new().with_remote_span_context(caller)
+        }
+
+        fn span(&self, name: &'static str, parent: &Context) -> Context {
+            Context::new().with_span(self.tracer.start_with_context(name, parent))
+        }
+
+        /// The names of the spans that were sent, in order.
+        async fn sent(&self) -> Vec<String> {
+            self.queue.flush().await;
+            let sent = self.sent.0.lock().unwrap();
+            assert!(sent.iter().all(|span| span.span_context.is_sampled()));
+            sent.iter().map(|span| span.name.to_string()).collect()
+        }
+    }
+
+    fn fail(span: &Context) {
+        span.span().set_status(Status::error("no answer"));
+    }
+
+    #[tokio::test]
+    async fn spans_of_a_trace_that_the_caller_keeps_are_sent() {
+        let traces = Traces::start();
+        let request = traces.span("request", &Traces::caller(1, true));
+        traces.span("store", &request).span().end();
+        request.span().end();
+        assert_eq!(traces.sent().await, ["store", "request"]);
+    }
+
+    #[tokio::test]
+    async fn of_other_traces_those_with_an_error_are_sent_whole() {
+        let traces = Traces::start();
+        for (trace, fails) in [(1, false), (2, true), (3, false)] {
+            let request = traces.span("request", &Traces::caller(trace, false));
+            let store = traces.span("store", &request);
+            if fails {
+                fail(&store);
+            }
+            store.span().end();
+            request.span().end();
+        }
+        assert_eq!(traces.sent().await, ["store", "request"]);
+        let sent = traces.sent.0.lock().unwrap();
+        assert!(sent.iter().all(|span| span.span_context.trace_id() == TraceId::from(2)));
+    }
+
+    /// As services do that share a process.
+    #[tokio::test]
+    async fn a_trace_is_decided_on_when_all_of_it_in_this_process_has_ended() {
+        let traces = Traces::start();
+        let outer = traces.span("outer", &Traces::caller(1, false));
+        let inner = traces.span("inner", &Traces::caller(1, false));
+        inner.span().end();
+        fail(&outer);
+        outer.span().end();
+        assert_eq!(traces.sent().await, ["inner", "outer"]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_errors_beyond_the_bound_are_sent_alone() {
+        let traces = Traces::start();
+        let request = traces.span("request", &Traces::caller(1, false));
+        for _ in 0..2 * MAX_SPANS {
+            traces.span("store", &request).span().end();
+        }
+        let late = traces.span("late", &request);
+        fail(&late);
+        late.span().end();
+        request.span().end();
+        let sent = traces.sent().await;
+        assert_eq!((sent.len(), sent[0].as_str()), (MAX_SPANS + 1, "late"));
+
+        let keeper = Keeper::new(Vec::new());
+        for trace in 0..(4 * MAX_TRACES * SHARDS) as u128 {
+            let parent = Traces::caller(trace + 1, false);
+            let mut span = traces.tracer.start_with_context("request", &parent);
+            let trace: &mut Span = &mut span;
+            keeper.on_start(trace, &parent);
+        }
+        let waiting: usize = keeper.waiting.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert_eq!(waiting, MAX_TRACES * SHARDS);
+    }
+}

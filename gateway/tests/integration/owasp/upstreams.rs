@@ -34,7 +34,7 @@ async fn api7_and_api10_no_redirect_of_an_upstream_is_followed() {
             assert!(!answer.text.contains("elsewhere"), "{answer:?}");
         }
         assert_eq!(door.patients.count(), 2);
-        let failed = "upstream_failures_total{upstream=\"patient-service\",reason=\"redirect\"}";
+        let failed = "upstream_failures_total{reason=\"redirect\",upstream=\"patient-service\"}";
         assert_eq!(door.metric_now(failed).await, 2);
     }
     assert_eq!(elsewhere.count(), 0);
