@@ -26,6 +26,7 @@ mod ledger_failover;
 mod ledger_processes;
 mod ledger_store;
 mod mutual_tls;
+mod ops;
 mod owasp;
 mod projection_store;
 mod proofs;
