@@ -9,6 +9,7 @@ pub mod fhir;
 pub mod http;
 pub mod issuer;
 pub mod ledger;
+pub mod load;
 pub mod programs;
 pub mod proxy;
 pub mod samples;
