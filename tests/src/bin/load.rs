@@ -92,7 +92,7 @@ struct Loop {
 #[derive(Debug, Args)]
 struct Open {
     #[command(flatten)]
-    open: Loop,
+    common: Loop,
     /// Requests a second
     #[arg(long, value_name = "NUMBER", value_parser = positive)]
     rate: f64,
@@ -104,7 +104,7 @@ struct Open {
 #[derive(Debug, Args)]
 struct Find {
     #[command(flatten)]
-    open: Loop,
+    common: Loop,
     /// Milliseconds that 99 of 100 latencies must stay under
     #[arg(long, value_name = "NUMBER", default_value_t = 100.0, value_parser = positive)]
     p99_ms: f64,
@@ -135,8 +135,8 @@ fn main() -> anyhow::Result<ExitCode> {
     // Before there is a runtime, because a vault may have to be asked.
     let target = Arc::new(match &arguments.command {
         Command::Closed(closed) => closed.door.target(),
-        Command::Open(open) => open.open.door.target(),
-        Command::Find(find) => find.open.door.target(),
+        Command::Open(open) => open.common.door.target(),
+        Command::Find(find) => find.common.door.target(),
     }?);
     let runtime = tokio::runtime::Runtime::new()?;
     let passed = runtime.block_on(async {
@@ -175,8 +175,8 @@ impl Closed {
 
 impl Open {
     async fn run(self, target: &Arc<Target>) -> anyhow::Result<bool> {
-        let plan = self.open.plan(self.rate, self.duration)?;
-        let summary = open::run(target, &self.open.known(target).await?, plan).await?;
+        let plan = self.common.plan(self.rate, self.duration)?;
+        let summary = open::run(target, &self.common.known(target).await?, plan).await?;
         show(&summary.to_string());
         Ok(passed(&summary))
     }
@@ -184,8 +184,8 @@ impl Open {
 
 impl Find {
     async fn run(self, target: &Arc<Target>) -> anyhow::Result<bool> {
-        self.open.plan(self.most, self.step_seconds)?;
-        let known = self.open.known(target).await?;
+        self.common.plan(self.most, self.step_seconds)?;
+        let known = self.common.known(target).await?;
         let mut search = Search::new(Limits {
             from: self.from.min(self.most),
             most: self.most,
@@ -194,7 +194,7 @@ impl Find {
         let mut steps = Vec::new();
         show("  rate/s  answered/s   p50 ms   p95 ms   p99 ms  failed  generator");
         while let Some(rate) = search.next() {
-            let plan = self.open.plan(rate, self.step_seconds)?;
+            let plan = self.common.plan(rate, self.step_seconds)?;
             let summary = open::run(target, &known, plan).await?;
             let limit = Duration::from_secs_f64(self.p99_ms / 1e3);
             let kept = summary.passed() && summary.all.p99 < limit;
@@ -206,12 +206,10 @@ impl Find {
             steps.push(figures);
         }
         let (found, limit) = (search.highest(), self.p99_ms);
-        match found {
-            Some(rate) => {
-                show(&format!("{rate:.0} requests/s: the highest rate with p99 under {limit} ms"))
-            }
-            None => show(&format!("no rate with p99 under {limit} ms and no failure")),
-        }
+        show(&match found {
+            Some(rate) => format!("{rate:.1}/s is the highest rate with p99 under {limit} ms"),
+            None => format!("no rate with p99 under {limit} ms and no failure"),
+        });
         if let Some(file) = &self.json {
             let text = json!({ "p99LimitMs": limit, "highestRate": found, "steps": steps });
             fs::write(file, format!("{text:#}\n")).with_context(|| file.display().to_string())?;
@@ -245,8 +243,10 @@ fn passed(summary: &Summary) -> bool {
 fn step(rate: f64, summary: &Summary, kept: bool) -> String {
     let row = &summary.all;
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    let mut line = format!(
-        "{rate:8.1}  {:10.1} {:8.2} {:8.2} {:8.2}  {:6}  {:8.0}%  {}",
+    let worst = summary.failures.iter().max_by_key(|failed| failed.2);
+    let worst = worst.map(|(name, why, count)| format!(" ({name}: {count} × {why})"));
+    format!(
+        "{rate:8.1}  {:10.1} {:8.2} {:8.2} {:8.2}  {:6}  {:8.0}%  {}{}",
         row.rate,
         millis(row.p50),
         millis(row.p95),
@@ -254,11 +254,8 @@ fn step(rate: f64, summary: &Summary, kept: bool) -> String {
         row.failed,
         summary.cores * 100.0,
         if kept { "kept" } else { "too high" },
-    );
-    if let Some((name, failure, count)) = summary.failures.iter().max_by_key(|failed| failed.2) {
-        line.push_str(&format!(" ({name}: {count} × {failure})"));
-    }
-    line
+        worst.unwrap_or_default(),
+    )
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,7 @@ use goose::{
 
 use super::{
     cpu::CpuClock,
-    mix::{Known, Task},
+    mix::{GROUPS, Known},
     recorder::Recorder,
     summary::Summary,
     target::{Failure, Target, finish},
@@ -63,6 +66,7 @@ pub async fn run(
         target: target.clone(),
         known: known.clone(),
         recorder: Recorder::new(Instant::now()),
+        turns: Default::default(),
         requests: plan.requests,
     });
     let cpu = CpuClock::start()?;
@@ -94,17 +98,16 @@ fn configuration(target: &Target, plan: &Plan) -> anyhow::Result<GooseConfigurat
     Ok(configuration)
 }
 
-/// All tasks in turn, as often as they weigh.
+/// All groups in turn, for each user.
 fn scenario(users: &Arc<Users>, full_speed: bool) -> anyhow::Result<Scenario> {
     let mut scenario = Scenario::new("the mix of the older system");
-    for task in Task::ALL {
+    for (place, group) in GROUPS.iter().enumerate() {
         let users = users.clone();
         let turn = Transaction::new(Arc::new(move |user| {
             let users = users.clone();
-            Box::pin(async move { users.turn(user, task).await })
+            Box::pin(async move { users.turn(user, place).await })
         }));
-        let turn = turn.set_name(task.name()).set_weight(task.weight())?;
-        scenario = scenario.register_transaction(turn);
+        scenario = scenario.register_transaction(turn.set_name(group.name));
     }
     if !full_speed {
         scenario = scenario.set_wait_time(THINK_TIME.0, THINK_TIME.1)?;
@@ -117,11 +120,14 @@ struct Users {
     target: Arc<Target>,
     known: Arc<[Known]>,
     recorder: Recorder,
+    /// Turns of each group that all users have had.
+    turns: [AtomicU32; GROUPS.len()],
     requests: u32,
 }
 
 impl Users {
-    async fn turn(&self, user: &mut GooseUser, task: Task) -> TransactionResult {
+    async fn turn(&self, user: &mut GooseUser, group: usize) -> TransactionResult {
+        let task = GROUPS[group].task(self.turns[group].fetch_add(1, Ordering::Relaxed));
         user.client = self.target.client().clone();
         let known = &self.known[user.weighted_users_index % self.known.len()];
         let mut next = Some(task.first(known));

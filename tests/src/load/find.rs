@@ -35,7 +35,7 @@ impl Search {
             (Some(kept), None) => {
                 (kept < self.limits.most).then(|| (kept * 2.0).min(self.limits.most))
             }
-            (None, Some(broken)) => Some(broken / 2.0).filter(|rate| *rate >= LEAST),
+            (None, Some(broken)) => (broken > LEAST).then(|| (broken / 2.0).max(LEAST)),
             (Some(kept), Some(broken)) => {
                 (broken - kept > kept * self.limits.precision).then(|| f64::midpoint(kept, broken))
             }

@@ -1,9 +1,7 @@
 //! What the load test asks, how often, and what must be answered: the older system's mix.
 //!
-//! Eight groups of equal weight; in a group with an invalid or unknown case, nine of ten tasks are
-//! the valid one.
-
-use std::sync::LazyLock;
+//! Eight groups of equal weight; in a group with an invalid or unknown case, every tenth task is
+//! that one.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -70,41 +68,56 @@ pub struct Call {
 /// An id that nothing has, and no UUID.
 const UNKNOWN: &str = "1";
 
-/// Every task as often as its weight.
-static DECK: LazyLock<Vec<Task>> = LazyLock::new(|| {
-    Task::ALL.into_iter().flat_map(|task| std::iter::repeat_n(task, task.weight())).collect()
-});
+/// A group of tasks.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// What it is called in reports.
+    pub name: &'static str,
+    /// Nine of ten tasks, or all of them.
+    pub usual: Task,
+    /// One of ten tasks.
+    pub tenth: Option<Task>,
+}
 
-/// Has no divisor in common with the size of the deck, so that all of it is dealt, and every group
-/// evenly.
-const STRIDE: usize = 37;
+/// The groups, of which each has the same weight.
+pub const GROUPS: [Group; 8] = [
+    group("echo", Task::Echo, None),
+    group("create patient", Task::CreatePatient, Some(Task::CreateInvalidPatient)),
+    group("load patient", Task::LoadPatient, Some(Task::LoadUnknownPatient)),
+    group("update patient", Task::UpdatePatient, None),
+    group("search", Task::Search, None),
+    group("create test", Task::CreateTest, Some(Task::CreateTestOfUnknown)),
+    group("list tests", Task::ListTests, Some(Task::ListTestsOfUnknown)),
+    group("load test", Task::LoadTest, Some(Task::LoadUnknownTest)),
+];
+
+const fn group(name: &'static str, usual: Task, tenth: Option<Task>) -> Group {
+    Group { name, usual, tenth }
+}
+
+impl Group {
+    /// The task of a turn, where the group's turns are counted.
+    pub fn task(&self, turn: u32) -> Task {
+        self.tenth.filter(|_| turn % 10 == 9).unwrap_or(self.usual)
+    }
+}
+
+/// The task whose turn it is when tasks of all groups are dealt out one by one: 80 that follow one
+/// another are ten of each group, and unusual ones do not come together.
+pub fn nth(number: u32) -> Task {
+    let place = number % 8;
+    let group = GROUPS[usize::try_from(place).unwrap_or_default()];
+    group.task(number / 8 + place)
+}
+
+/// Requests of the whole mix for each task, on average.
+pub fn requests_each() -> f64 {
+    let requests: u32 = (0..80).map(|number| nth(number).requests()).sum();
+    f64::from(requests) / 80.0
+}
 
 impl Task {
-    /// All of them, group after group.
-    pub const ALL: [Self; 13] = [
-        Self::Echo,
-        Self::CreatePatient,
-        Self::CreateInvalidPatient,
-        Self::LoadPatient,
-        Self::LoadUnknownPatient,
-        Self::UpdatePatient,
-        Self::Search,
-        Self::CreateTest,
-        Self::CreateTestOfUnknown,
-        Self::ListTests,
-        Self::ListTestsOfUnknown,
-        Self::LoadTest,
-        Self::LoadUnknownTest,
-    ];
-
-    /// The task whose turn it is when tasks are dealt out one by one: within any 80 that follow one
-    /// another, each comes exactly as often as its weight says.
-    pub fn nth(number: u32) -> Self {
-        let number = usize::try_from(number).unwrap_or_default();
-        DECK[number % DECK.len() * STRIDE % DECK.len()]
-    }
-
-    /// What it is called in reports.
+    /// What its first request is called in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
@@ -112,31 +125,14 @@ impl Task {
             Self::CreateInvalidPatient => "create patient, invalid",
             Self::LoadPatient => "load patient",
             Self::LoadUnknownPatient => "load patient, unknown",
-            Self::UpdatePatient => "update patient",
-            Self::Search => "search",
+            Self::UpdatePatient => "update patient, load",
+            Self::Search => "search by id",
             Self::CreateTest => "create test",
             Self::CreateTestOfUnknown => "create test, unknown patient",
             Self::ListTests => "list tests",
             Self::ListTestsOfUnknown => "list tests, unknown patient",
             Self::LoadTest => "load test",
             Self::LoadUnknownTest => "load test, unknown",
-        }
-    }
-
-    /// How many of 80 tasks are this one, ten for each group.
-    pub fn weight(self) -> usize {
-        match self {
-            Self::Echo | Self::UpdatePatient | Self::Search => 10,
-            Self::CreatePatient
-            | Self::LoadPatient
-            | Self::CreateTest
-            | Self::ListTests
-            | Self::LoadTest => 9,
-            Self::CreateInvalidPatient
-            | Self::LoadUnknownPatient
-            | Self::CreateTestOfUnknown
-            | Self::ListTestsOfUnknown
-            | Self::LoadUnknownTest => 1,
         }
     }
 
@@ -153,16 +149,9 @@ impl Task {
             Self::CreateInvalidPatient => {
                 post("/patient".to_owned(), samples::invalid_patient(), 400)
             }
-            Self::LoadPatient => get(format!("/patient/{patient}"), 200),
+            Self::LoadPatient | Self::UpdatePatient => get(format!("/patient/{patient}"), 200),
             Self::LoadUnknownPatient => get(format!("/patient/{UNKNOWN}"), 404),
-            Self::UpdatePatient => {
-                let path = format!("/patient/{patient}");
-                call("update patient, load", Method::GET, path, None, 200)
-            }
-            Self::Search => {
-                let body = format!(r#"{{"id":"{patient}"}}"#);
-                call("search by id", Method::POST, SEARCH.to_owned(), Some(body), 200)
-            }
+            Self::Search => post(SEARCH.to_owned(), format!(r#"{{"id":"{patient}"}}"#), 200),
             Self::CreateTest => post(format!("/patient/{receiver}/tests"), samples::test(), 201),
             Self::CreateTestOfUnknown => {
                 post(format!("/patient/{UNKNOWN}/tests"), samples::test(), 400)
@@ -176,7 +165,7 @@ impl Task {
 
     /// Its second request, where it has one, made from the answer to the first. `number` says how
     /// many were answered.
-    pub fn next(self, known: &Known, answered: usize, answer: Bytes) -> Option<Call> {
+    pub fn next(self, known: &Known, answered: u32, answer: Bytes) -> Option<Call> {
         match (self, answered) {
             (Self::UpdatePatient, 1) => Some(Call {
                 name: "update patient, put",
@@ -194,15 +183,8 @@ impl Task {
     }
 
     /// How many requests it is.
-    pub fn requests(self) -> usize {
+    pub fn requests(self) -> u32 {
         if matches!(self, Self::UpdatePatient | Self::Search) { 2 } else { 1 }
-    }
-
-    /// Requests of the whole mix for each task, on average.
-    pub fn requests_each() -> f64 {
-        let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        let requests: usize = DECK.iter().map(|task| task.requests()).sum();
-        number(requests) / number(DECK.len())
     }
 }
 
@@ -234,30 +216,21 @@ mod tests {
         for start in [0, 1, 79, 12_345] {
             let mut dealt: HashMap<&str, usize> = HashMap::new();
             for number in start..start + 80 {
-                *dealt.entry(Task::nth(number).name()).or_default() += 1;
+                *dealt.entry(nth(number).name()).or_default() += 1;
             }
-            for task in Task::ALL {
-                assert_eq!(dealt.get(task.name()), Some(&task.weight()), "{task:?} from {start}");
+            for Group { usual, tenth, .. } in GROUPS {
+                let one = tenth.map_or(0, |task| dealt[task.name()]);
+                assert_eq!(one, usize::from(tenth.is_some()), "{tenth:?} from {start}");
+                assert_eq!(dealt[usual.name()] + one, 10, "{usual:?} from {start}");
             }
         }
     }
 
     #[test]
-    fn groups_weigh_the_same_and_nine_of_ten_are_valid() {
-        use Task as T;
-        let groups: [&[Task]; 8] = [
-            &[T::Echo],
-            &[T::CreatePatient, T::CreateInvalidPatient],
-            &[T::LoadPatient, T::LoadUnknownPatient],
-            &[T::UpdatePatient],
-            &[T::Search],
-            &[T::CreateTest, T::CreateTestOfUnknown],
-            &[T::ListTests, T::ListTestsOfUnknown],
-            &[T::LoadTest, T::LoadUnknownTest],
-        ];
-        assert_eq!(groups.concat(), Task::ALL);
-        for group in groups {
-            assert_eq!(group.iter().map(|task| task.weight()).sum::<usize>(), 10, "{group:?}");
+    fn a_group_has_nine_usual_tasks_of_ten() {
+        for group in GROUPS {
+            let unusual = (0..10).filter(|turn| group.task(*turn) != group.usual).count();
+            assert_eq!(unusual, usize::from(group.tenth.is_some()), "{group:?}");
         }
     }
 
@@ -278,7 +251,10 @@ mod tests {
             ("GET", "/patient/p/tests/t", 200),
             ("GET", "/patient/p/tests/1", 404),
         ];
-        for (task, (method, path, status)) in Task::ALL.into_iter().zip(expected) {
+        let tasks = GROUPS.into_iter().flat_map(|group| [Some(group.usual), group.tenth]);
+        let tasks: Vec<Task> = tasks.flatten().collect();
+        assert_eq!(tasks.len(), expected.len());
+        for (task, (method, path, status)) in tasks.into_iter().zip(expected) {
             let call = task.first(&known());
             assert_eq!(
                 (call.method.as_str(), call.path.as_str(), call.expected),
@@ -297,10 +273,10 @@ mod tests {
         let search = next(Task::Search, 1).expect("a request");
         assert_eq!((search.path.as_str(), search.expected), ("/patient/search", 200));
         assert_eq!(search.body.as_deref(), Some(b"{}".as_slice()));
-        for task in Task::ALL {
+        for task in (0..80).map(nth) {
             let requests = (1..9).find(|answered| next(task, *answered).is_none());
             assert_eq!(requests, Some(task.requests()), "{task:?}");
         }
-        assert!((Task::requests_each() - 1.25).abs() < 1e-9);
+        assert!((requests_each() - 1.25).abs() < 1e-9);
     }
 }
