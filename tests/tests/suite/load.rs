@@ -100,6 +100,7 @@ async fn an_unexpected_status_makes_either_loop_fail() {
     let may = ["--scope", "patient:read", "--scope", "patient:write"];
     let few = [&may[..], &["--rate", "10", "--burst", "20"]].concat();
     let limited = subscription(&system, "limited", &few).await;
+    let other = subscription(&system, "limited-too", &few).await;
 
     let users = ["--users", "2", "--duration", "2", "--full-speed"];
     let (output, _) = load(&system, "closed", &reader, &users).await;
@@ -111,7 +112,7 @@ async fn an_unexpected_status_makes_either_loop_fail() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("× 429 instead of 200"), "{said}");
     let fast = ["--rate", "200", "--duration", "2", "--warm-up-seconds", "0", "--patients", "2"];
-    let (output, said) = load(&system, "open", &limited, &fast).await;
+    let (output, said) = load(&system, "open", &other, &fast).await;
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("× 429 instead of 200"), "{said}");
     system.finish().await;
