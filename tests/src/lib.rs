@@ -10,6 +10,7 @@ pub mod issuer;
 pub mod ledger;
 pub mod mongod;
 pub mod otlp;
+pub mod load;
 pub mod programs;
 pub mod proxy;
 pub mod samples;

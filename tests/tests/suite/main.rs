@@ -25,6 +25,7 @@ mod ledger_appender;
 mod ledger_failover;
 mod ledger_processes;
 mod ledger_store;
+mod load;
 mod mutual_tls;
 mod ops;
 mod owasp;
