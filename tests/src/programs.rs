@@ -64,6 +64,11 @@ impl Program {
         Ok(Self { name, child, watchdog, log: log.to_owned() })
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, such as `STOP`.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.child.id().to_string();

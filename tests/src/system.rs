@@ -231,6 +231,11 @@ impl System {
         }
     }
 
+    /// The process ids of what runs, by name.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        self.programs.iter().map(|(name, program)| (name.clone(), program.pid())).collect()
+    }
+
     /// The names of the processes that run, such as `audit-service-0`.
     pub fn running(&self) -> Vec<String> {
         self.programs.keys().cloned().collect()

@@ -158,7 +158,8 @@ pub fn person() -> PatientContent {
     PatientContent::from_create(&body).expect("a valid patient")
 }
 
-fn laboratory() -> TestContent {
+/// A test as the older system's load test makes them.
+pub fn laboratory() -> TestContent {
     let body = parse_object(load::test().as_bytes()).expect("a JSON object");
     TestContent::from_create(&body).expect("a valid test")
 }

@@ -134,14 +134,15 @@ impl Raw {
     }
 }
 
+/// A connection with one request under way at most.
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     target: Target,
 }
 
 impl Connection {
-    async fn open(target: &Target) -> anyhow::Result<Self> {
+    pub(super) async fn open(target: &Target) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(&target.address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -149,7 +150,8 @@ impl Connection {
         Ok(Self { sender, target: target.clone() })
     }
 
-    async fn once(&mut self, operation: &Operation) -> anyhow::Result<Bytes> {
+    /// One request, whose answer must have the status that the operation has.
+    pub(super) async fn once(&mut self, operation: &Operation) -> anyhow::Result<Bytes> {
         let (method, path, body, expected) = operation.request();
         let request = Request::builder()
             .method(method)
@@ -168,6 +170,20 @@ impl Connection {
 }
 
 impl Operation {
+    /// The operation of a name, on these patients: echo, create, load, create-test, list-tests,
+    /// search.
+    pub fn named(name: &str, patients: &Arc<Vec<String>>) -> Option<Self> {
+        Some(match name {
+            "echo" => Self::Echo,
+            "create" => Self::Create,
+            "load" => Self::Load(patients.clone()),
+            "create-test" => Self::CreateTest(patients.clone()),
+            "list-tests" => Self::ListTests(patients.clone()),
+            "search" => Self::SearchById(patients.clone()),
+            _ => return None,
+        })
+    }
+
     fn request(&self) -> (&'static str, String, String, StatusCode) {
         let one_of = |ids: &[String]| ids[rand::rng().random_range(0..ids.len())].clone();
         match self {

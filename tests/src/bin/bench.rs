@@ -125,7 +125,8 @@ async fn measure(
     let target = Target { address, key: system.key("clinic") };
     let ids = Arc::new(load::seed(&target, SEEDED).await?);
     for name in &arguments.operations {
-        let operation = operation(name, &ids)?;
+        let operation =
+            Operation::named(name, &ids).with_context(|| format!("no operation {name}"))?;
         for connections in &arguments.connections {
             let mut runs = Vec::new();
             for _ in 0..arguments.runs {
@@ -137,18 +138,6 @@ async fn measure(
     }
     system.finish().await;
     Ok(())
-}
-
-fn operation(name: &str, ids: &Arc<Vec<String>>) -> anyhow::Result<Operation> {
-    Ok(match name {
-        "echo" => Operation::Echo,
-        "create" => Operation::Create,
-        "load" => Operation::Load(ids.clone()),
-        "create-test" => Operation::CreateTest(ids.clone()),
-        "list-tests" => Operation::ListTests(ids.clone()),
-        "search" => Operation::SearchById(ids.clone()),
-        other => anyhow::bail!("no operation {other}"),
-    })
 }
 
 fn audit_client(system: &System) -> anyhow::Result<AuditClient> {

@@ -5,7 +5,7 @@ mod users;
 use std::{
     fs,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -65,6 +65,11 @@ impl Cluster {
     /// Starts a set of this many voting members and waits for its primary.
     pub async fn start(members: usize) -> anyhow::Result<Self> {
         Self::start_in(Folder::new()?, members, None).await
+    }
+
+    /// As [`Cluster::start`], with its data under a folder that is there.
+    pub async fn start_under(folder: &Path, members: usize) -> anyhow::Result<Self> {
+        Self::start_in(Folder::under(folder)?, members, None).await
     }
 
     async fn start_in(
@@ -134,6 +139,12 @@ impl Cluster {
             "no primary was elected in {PATIENCE:?}; logs are in {}",
             self.folder.path().display()
         )
+    }
+
+    /// The process of a member.
+    pub fn pid(&self, node: usize) -> anyhow::Result<u32> {
+        let server = self.nodes[node].server.as_ref().context("this member does not run")?;
+        Ok(server.pid())
     }
 
     /// Freezes a member: its connections stay open, but nothing is answered.

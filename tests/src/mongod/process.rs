@@ -54,6 +54,11 @@ impl Guarded {
         Ok(Self { guard, pid })
     }
 
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Sends a signal by its name.
     pub(super) fn signal(&self, name: &str) -> anyhow::Result<()> {
         let status =
@@ -79,7 +84,12 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let path = tempfile::Builder::new().prefix("vitalog-mongod-").tempdir()?;
+        Self::under(&std::env::temp_dir())
+    }
+
+    /// A folder under another one.
+    pub(super) fn under(folder: &Path) -> anyhow::Result<Self> {
+        let path = tempfile::Builder::new().prefix("vitalog-mongod-").tempdir_in(folder)?;
         let janitor = Command::new("sh")
             .args(["-c", JANITOR])
             .arg(path.path())
