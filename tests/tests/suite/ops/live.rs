@@ -12,7 +12,7 @@ use tests::samples::{a_place, id_of, plain_patient, test, unknown_id};
 use super::{files, promql, stack::Stack};
 
 /// Far more than a few scrapes take, because the machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const PAUSE: Duration = Duration::from_millis(500);
 

@@ -82,7 +82,7 @@ fn metrics_are_told_from_labels_functions_and_operators() {
     );
     check("a:b:rate5m and on (job) c unless sum(d) by (e) or vector(0)", &["a:b:rate5m", "c", "d"]);
     check(
-        r#"histogram_quantile(0.95, sum by (le) (rate(f_bucket[$__rate_interval])))"#,
+        r"histogram_quantile(0.95, sum by (le) (rate(f_bucket[$__rate_interval])))",
         &["f_bucket"],
     );
     check("absent(g == 1) / 1e3 offset 5m", &["g"]);

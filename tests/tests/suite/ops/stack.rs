@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
-    http::{Answer, Api, send},
+    http::{Answer, Api},
     mongod,
     programs::{self, Program},
     system::{PATIENCE, free_address, wait_for_ready},
@@ -97,18 +97,15 @@ impl Stack {
         let log = self.folder.path().join(format!("{service}.log"));
         let mut started = Program::start_in(&program, &command[1..], environment, &log).unwrap();
         let tests = files::list(&told["healthcheck"]["test"]);
-        match tests.iter().find_map(|word| word.as_str()?.strip_prefix("http://127.0.0.1")) {
-            Some(health) => {
-                let url = self.url(&format!("0.0.0.0{}", health.trim_end_matches("/readyz")));
-                let ready = wait_for_ready(&url, PATIENCE).await;
-                ready
-                    .unwrap_or_else(|error| panic!("{service}: {error}: {}", started.last_words()));
-                self.programs.insert(service, started);
-            }
-            None => {
-                let status = started.wait(PATIENCE).await.unwrap();
-                assert!(status.success(), "{service}: {}", started.last_words());
-            }
+        if let Some(health) = tests.iter().find_map(|word| word.as_str()?.strip_prefix("http://127.0.0.1")) {
+            let url = self.url(&format!("0.0.0.0{}", health.trim_end_matches("/readyz")));
+            let ready = wait_for_ready(&url, PATIENCE).await;
+            ready
+                .unwrap_or_else(|error| panic!("{service}: {error}: {}", started.last_words()));
+            self.programs.insert(service, started);
+        } else {
+            let status = started.wait(PATIENCE).await.unwrap();
+            assert!(status.success(), "{service}: {}", started.last_words());
         }
     }
 
