@@ -97,11 +97,12 @@ impl Stack {
         let log = self.folder.path().join(format!("{service}.log"));
         let mut started = Program::start_in(&program, &command[1..], environment, &log).unwrap();
         let tests = files::list(&told["healthcheck"]["test"]);
-        if let Some(health) = tests.iter().find_map(|word| word.as_str()?.strip_prefix("http://127.0.0.1")) {
+        if let Some(health) =
+            tests.iter().find_map(|word| word.as_str()?.strip_prefix("http://127.0.0.1"))
+        {
             let url = self.url(&format!("0.0.0.0{}", health.trim_end_matches("/readyz")));
             let ready = wait_for_ready(&url, PATIENCE).await;
-            ready
-                .unwrap_or_else(|error| panic!("{service}: {error}: {}", started.last_words()));
+            ready.unwrap_or_else(|error| panic!("{service}: {error}: {}", started.last_words()));
             self.programs.insert(service, started);
         } else {
             let status = started.wait(PATIENCE).await.unwrap();

@@ -66,10 +66,10 @@ async fn a_read_model_that_is_away_marks_its_own_call_and_no_other_service() {
     proxy.set(Mode::Refuse);
     let pending = clinic.post("/patient", &patient(&random_name())).await.expect(201);
     assert_eq!(pending.header("x-projection"), Some("pending"), "{:?}", pending.headers);
+    let is_told = |trace: &tests::otlp::Trace| names::WRITE.is_in(trace);
+    let trace = collector.wait_for_trace(&trace_of(&pending), is_told).await;
+    // Given up by then, and not before.
     proxy.set(Mode::Forward);
-    system.stop_all().await.unwrap();
-
-    let trace = collector.trace(&trace_of(&pending));
     trace.root(None);
     let write = names::WRITE.of(&trace);
     assert!(write.is_error && !write.text("error.type").is_empty(), "{trace}");

@@ -22,7 +22,7 @@ pub(super) const DOOR: Name = name("gateway", Kind::Server, "POST /patient");
 pub(super) const TO_PATIENTS: Name = name("gateway", Kind::Client, "POST /patient");
 pub(super) const PATIENTS: Name = name("patient-service", Kind::Server, "POST /patient");
 /// One proposal, until it is acknowledged.
-pub(super) const PROPOSAL: Name = name("patient-service", Kind::Internal, "append");
+pub(super) const PROPOSAL: Name = name("patient-service", Kind::Producer, "append");
 /// The proposals that travel together.
 pub(super) const TO_AUDIT: Name = name("patient-service", Kind::Client, "POST /records/batch");
 pub(super) const AUDIT: Name = name("audit-service", Kind::Server, "POST /records/batch");

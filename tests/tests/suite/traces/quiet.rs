@@ -24,7 +24,7 @@ async fn spans_and_metrics_have_no_content_no_key_and_no_id() {
     let mut system = System::four_processes(layout).await;
     sing(&system).await;
     let ids = ids(&Ledger::read(&system.compliance()).await);
-    assert!(ids.len() > 5, "{ids:?}");
+    assert!(!ids.is_empty(), "{ids:?}");
     let mut secrets = secrets(&system.data());
     secrets.insert("connection string".to_owned(), insights.connection_string());
     system.stop_all().await.unwrap();
