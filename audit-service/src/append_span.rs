@@ -111,13 +111,18 @@ pub(crate) fn commit(formed: &Formed, items: &[Item], results: &[AppendResult]) 
         parent: parent,
         "commit",
         otel.kind = "internal",
-        vitalog.commit.first = formed.block.first,
-        vitalog.commit.records = lines.len(),
-        vitalog.commit.bytes = lines.iter().map(String::len).sum::<usize>(),
+        vitalog.commit.first = number(formed.block.first),
+        vitalog.commit.records = number(lines.len()),
+        vitalog.commit.bytes = number(lines.iter().map(String::len).sum::<usize>()),
         vitalog.commit.result = Empty,
         otel.status_code = Empty,
         error.type = Empty,
     )
+}
+
+/// As attributes have it: what is not signed would be sent as a text.
+fn number(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 /// Notes what became of a commit. Being fenced is how processes take turns.

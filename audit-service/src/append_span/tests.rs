@@ -36,6 +36,7 @@ use crate::{
     seal::SealKey,
     service::system_clock,
     store::{
+        LedgerStore,
         memory::{AppendFault, MemoryLedger},
         observed::Observed,
     },
@@ -52,7 +53,10 @@ async fn take(State(received): State<Received>, body: Bytes) {
 /// Where spans go, and what came.
 async fn receiver() -> (TelemetryArgs, Received) {
     let received = Received::default();
-    let app = Router::new().route("/v1/traces", post(take)).with_state(received.clone());
+    let app = Router::new()
+        .route("/v1/traces", post(take))
+        .route("/v1/metrics", post(async || ()))
+        .with_state(received.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let args = TelemetryArgs {
         otlp_endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
@@ -65,10 +69,10 @@ async fn receiver() -> (TelemetryArgs, Received) {
     (args, received)
 }
 
-async fn open(store: &MemoryLedger, folder: &tempfile::TempDir) -> AuditLedger {
+async fn open(store: impl LedgerStore, folder: &tempfile::TempDir) -> AuditLedger {
     let key = new_signing_key(&"test-ledger".parse().unwrap(), [1; 32]);
     let parts = Parts {
-        store: Arc::new(Observed::new("memory", store.clone())),
+        store: Arc::new(store),
         signer: CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap(),
         seal_key: SealKey::new([2; 32]),
         checkpoint_file: CheckpointFile::new(folder.path().join("checkpoint")),
@@ -150,12 +154,20 @@ async fn appends_belong_to_their_proposals_and_are_linked_with_their_commit() {
     let (args, received) = receiver().await;
     let (store, folder) = (MemoryLedger::new(), tempfile::tempdir().unwrap());
     // Nobody records anything yet.
-    let ledger = open(&store, &folder).await;
+    let ledger = open(store.clone(), &folder).await;
     let results = append(&ledger, vec![proposal(RecordType::PatientRead, 9, true)]).await;
     assert_eq!(told(&results[0]), None);
 
+    drop(ledger);
     let telemetry = telemetry::init("audit-service", &args);
-    let conflict = Proposal { version: Some(9), ..proposal(RecordType::PatientRemoved, 4, true) };
+    // A test may say what it found.
+    drop(std::panic::take_hook());
+    let ledger = open(Observed::new("memory", store.clone()), &folder).await;
+    let conflict = Proposal {
+        version: Some(9),
+        schema: Some(1),
+        ..proposal(RecordType::PatientRemoved, 4, true)
+    };
     let mut untraced = proposal(RecordType::PatientRead, 5, true);
     (untraced.trace, untraced.span) = (None, None);
     let proposals = vec![

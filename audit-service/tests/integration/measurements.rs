@@ -47,6 +47,12 @@ fn becomes<'a>(
     eventually(move || running.metric(metric).is_some_and(&such))
 }
 
+/// Waits until a metric has this value.
+#[track_caller]
+fn settles<'a>(running: &'a Running, metric: &'a str, value: f64) -> impl Future<Output = ()> + 'a {
+    eventually(move || running.metric(metric) == Some(value))
+}
+
 fn spawn(running: &Arc<Running>, of: u64) -> tokio::task::JoinHandle<AppendResult> {
     let running = running.clone();
     tokio::spawn(async move { running.append(read(of)).await })
@@ -132,7 +138,7 @@ async fn what_became_of_ambiguous_results_is_counted() {
     becomes(&running, "vitalog_ledger_unsettled_seconds", |seconds| seconds > 0.0).await;
     running.abandon.cancel();
     assert_eq!(unknown.await.unwrap(), outcome_unknown());
-    becomes(&running, r#"vitalog_ledger_halted{reason="abandoned"}"#, |halted| halted == 1.0).await;
+    settles(&running, r#"vitalog_ledger_halted{reason="abandoned"}"#, 1.0).await;
     check(&running, &[(&ambiguous("abandoned"), 1.0), ("vitalog_ledger_unsettled_seconds", 0.0)]);
 }
 
@@ -144,7 +150,7 @@ async fn a_block_that_is_not_settled_and_what_waits_behind_it_show() {
     let mut appends = vec![spawn(&running, 1)];
     becomes(&running, "vitalog_ledger_unsettled_seconds", |seconds| seconds > 0.02).await;
     appends.extend((2..5).map(|of| spawn(&running, of)));
-    becomes(&running, "vitalog_ledger_queue_records", |records| records == 3.0).await;
+    settles(&running, "vitalog_ledger_queue_records", 3.0).await;
     store.release();
     for append in appends {
         receipt(append.await.unwrap());
@@ -164,7 +170,7 @@ async fn a_ledger_that_does_not_verify_shows_as_halted() {
     genesis().fold(&block).unwrap_err();
     store.replace_block(block);
     let halted = r#"vitalog_ledger_halted{reason="verification_failed"}"#;
-    becomes(&running, halted, |halted| halted == 1.0).await;
+    settles(&running, halted, 1.0).await;
     check(&running, &[(r#"vitalog_ledger_halted{reason="key_missing"}"#, 0.0)]);
 }
 
@@ -175,7 +181,7 @@ async fn a_rotation_to_a_key_that_is_not_held_shows_as_halted() {
     let other = Machine::new().open_with(&[FIRST_KEY, NEXT_KEY], &store).await;
     receipt(other.operate(rotate(FIRST_KEY, NEXT_KEY, 1)).await);
     let halted = r#"vitalog_ledger_halted{reason="key_missing"}"#;
-    becomes(&running, halted, |halted| halted == 1.0).await;
+    settles(&running, halted, 1.0).await;
     check(&other, &[(halted, 0.0)]);
 }
 
@@ -202,7 +208,7 @@ async fn the_signing_key_is_as_old_as_its_first_record_says() {
     check(&other, &[(AGE, 60.0)]);
     receipt(other.operate(rotate(FIRST_KEY, NEXT_KEY, 1)).await);
     check(&other, &[(AGE, 0.0)]);
-    becomes(&running, AGE, |age| age == 0.0).await;
+    settles(&running, AGE, 0.0).await;
     set(NOON + 70_000);
     check(&open(&[NEXT_KEY]).await, &[(AGE, 10.0)]);
 }
@@ -217,7 +223,7 @@ async fn a_checkpoint_ages_while_it_is_missing() {
     receipt(running.append(event(1, 1)).await);
     becomes(&running, AGE, |age| age > 0.05).await;
     failing.end();
-    becomes(&running, AGE, |age| age == 0.0).await;
+    settles(&running, AGE, 0.0).await;
 }
 
 #[tokio::test]
@@ -250,11 +256,11 @@ async fn witnesses_and_anchors_age_each_by_itself() {
         becomes(&running, &metric, |age| age > 0.05).await;
     }
     for metric in [age("witness", names[0]), age("anchor", "good")] {
-        becomes(&running, &metric, |age| age == 0.0).await;
+        settles(&running, &metric, 0.0).await;
     }
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    becomes(&running, &age("anchor", "bad"), |age| age == 0.0).await;
+    settles(&running, &age("anchor", "bad"), 0.0).await;
     running.stop().await;
     witness.stop().await;
 }
