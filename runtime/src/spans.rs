@@ -151,7 +151,7 @@ impl<'a> Serving<'a> {
     pub(crate) fn answered(self, status: StatusCode, subscription: Option<&str>) {
         let Self { service, method, route, span, started, .. } = self;
         let taken = started.elapsed().as_secs_f64();
-        let code = status.as_u16();
+        let code = i64::from(status.as_u16());
         span.record("http.response.status_code", code);
         if status.is_server_error() {
             span.record("otel.status_code", "error");
@@ -163,7 +163,7 @@ impl<'a> Serving<'a> {
                 KeyValue::new("service", service),
                 KeyValue::new("http.request.method", method),
                 KeyValue::new("http.route", route.to_owned()),
-                KeyValue::new("http.response.status_code", i64::from(code)),
+                KeyValue::new("http.response.status_code", code),
             ],
         );
         let _entered = span.enter();
@@ -232,13 +232,13 @@ impl Call {
     /// The head of the answer is there. What the service could not do is an error here, too; what
     /// it would not do is an answer.
     pub fn answered(mut self, status: StatusCode) {
-        let code = status.as_u16();
+        let code = i64::from(status.as_u16());
         self.span.record("http.response.status_code", code);
         if status.is_server_error() {
             self.span.record("otel.status_code", "error");
             self.span.record("error.type", code);
         }
-        self.count(KeyValue::new("http.response.status_code", i64::from(code)));
+        self.count(KeyValue::new("http.response.status_code", code));
     }
 
     /// There was no answer: why, in a word of this program.

@@ -28,7 +28,7 @@ const OF_SOME: [(&str, &str); 10] = [
     ("patient-service", "db.client.operation.duration"),
     ("audit-service", "db.client.operation.duration"),
     ("audit-service", "vitalog.ledger.records_appended"),
-    ("projections", "vitalog.follower.lag"),
+    ("projections", "vitalog.follower.lag_seconds"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
