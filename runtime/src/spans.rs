@@ -155,7 +155,7 @@ impl<'a> Serving<'a> {
         span.record("http.response.status_code", code);
         if status.is_server_error() {
             span.record("otel.status_code", "error");
-            span.record("error.type", code);
+            span.record("error.type", code.to_string().as_str());
         }
         SERVED.record(
             taken,
@@ -236,7 +236,7 @@ impl Call {
         self.span.record("http.response.status_code", code);
         if status.is_server_error() {
             self.span.record("otel.status_code", "error");
-            self.span.record("error.type", code);
+            self.span.record("error.type", code.to_string().as_str());
         }
         self.count(KeyValue::new("http.response.status_code", code));
     }
