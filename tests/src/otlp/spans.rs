@@ -64,10 +64,9 @@ impl Span {
         self.attributes.get(attribute).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// An attribute that is a number, however it was sent.
+    /// An attribute that is a whole number, and was sent as one.
     pub fn number(&self, attribute: &str) -> Option<i64> {
-        let value = self.attributes.get(attribute)?;
-        value.as_i64().or_else(|| value.as_str()?.parse().ok())
+        self.attributes.get(attribute)?.as_i64()
     }
 }
 

@@ -5,7 +5,7 @@ use tests::{
     app_insights::AppInsights,
     ledger::Ledger,
     otlp::{Collector, Protocol},
-    samples::a_place,
+    samples::{a_place, id_of, plain_patient, test},
     system::{Layout, System},
 };
 
@@ -23,8 +23,16 @@ async fn spans_and_metrics_have_no_content_no_key_and_no_id() {
     let layout = layout.telling_all(&collector.settings(Protocol::Http));
     let mut system = System::four_processes(layout).await;
     sing(&system).await;
-    let ids = ids(&Ledger::read(&system.compliance()).await);
-    assert!(!ids.is_empty(), "{ids:?}");
+    let clinic = system.clinic();
+    let patient = id_of(&clinic.post("/patient", &plain_patient()).await.expect(201).json());
+    let tests = format!("/patient/{patient}/tests");
+    let recorded = id_of(&clinic.post(&tests, &test(1)).await.expect(201).json());
+    for path in [format!("/patient/{patient}"), format!("{tests}/{recorded}")] {
+        let _ = clinic.get(&path).await.expect(200);
+    }
+    let mut ids = ids(&Ledger::read(&system.compliance()).await);
+    assert!(ids.contains(&patient), "{ids:?}");
+    ids.push(recorded);
     let mut secrets = secrets(&system.data());
     secrets.insert("connection string".to_owned(), insights.connection_string());
     system.stop_all().await.unwrap();
@@ -48,9 +56,9 @@ async fn spans_and_metrics_have_no_content_no_key_and_no_id() {
     system.finish().await;
 }
 
-/// The ids of patients, tests and records that a ledger names.
+/// The ids that a ledger names, such as those of its streams, which are `patient/{id}`.
 fn ids(ledger: &Ledger) -> Vec<String> {
-    let texts = ledger.lines.iter().flat_map(|line| line.split('"'));
+    let texts = ledger.lines.iter().flat_map(|line| line.split(['"', '/']));
     let is_id = |text: &&str| text.len() == 36 && text.matches('-').count() == 4;
     let mut ids: Vec<String> = texts.filter(is_id).map(str::to_owned).collect();
     ids.sort_unstable();
