@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use tracing::{Level, Span};
+use tracing::{Dispatch, Level, Span, dispatcher};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
@@ -50,7 +50,10 @@ pub fn recording() -> bool {
 /// Whether what is done now belongs to a trace that is sampled, so that spans below the current one
 /// are wanted.
 pub fn traced() -> bool {
-    recording() && is_traced(&Span::current())
+    let is_traced = |dispatch: &Dispatch| {
+        dispatch.current_span().metadata().is_some_and(|it| it.target() == TARGET)
+    };
+    recording() && dispatcher::get_default(is_traced)
 }
 
 /// The current span where it belongs to a trace at all, sampled or not, and anybody records.

@@ -17,7 +17,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, Tracer};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
-use tracing_subscriber::layer::{Identity, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -73,12 +73,7 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Telemetry {
     let queues = exporters::start(args, &resource);
     let provider = (!queues.is_empty()).then(|| provider(&queues, resource));
     let tracer = provider.as_ref().map(|provider| provider.tracer("vitalog"));
-    // What is not sampled is known also where nothing is logged.
-    let unsampled = filter_fn(|meta| meta.is_span() && meta.target() == spans::UNSAMPLED);
-    let registry = Registry::default()
-        .with(logs::lines(service))
-        .with(tracer.map(traces))
-        .with(provider.is_some().then(|| Identity::new().with_filter(unsampled)));
+    let registry = Registry::default().with(logs::lines(service)).with(tracer.map(traces));
     if registry.try_init().is_ok() {
         logs::log_panics();
         let _ = QUEUES.set(Queues(queues.clone()));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -47,19 +47,21 @@ where
         .unwrap_or_else(|| EnvFilter::new("info"));
     let ours = filter_fn(|meta| {
         // Of spans the request's alone: it knows the trace.
-        let targets = [spans::TARGET, spans::UNSAMPLED];
-        let requests = targets.contains(&meta.target()) && meta.name() == spans::REQUEST;
+        let requests = meta.target() == spans::TARGET && meta.name() == spans::REQUEST;
         if meta.is_span() {
             requests
         } else {
             *meta.level() <= Level::INFO || is_own(meta.target())
         }
     });
+    // They are known also where nothing is logged: what fails within is sent.
+    let unsampled = filter_fn(|meta| meta.is_span() && meta.target() == spans::UNSAMPLED)
+        .with_max_level_hint(LevelFilter::ERROR);
     tracing_fmt::layer()
         .with_writer(std::io::stderr)
         .fmt_fields(NoFields)
         .event_format(JsonLines { service })
-        .with_filter(levels.and(ours))
+        .with_filter(unsampled.or(levels.and(ours)))
 }
 
 pub(super) fn log_panics() {
