@@ -63,9 +63,10 @@ pub fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> 
         .build()
 }
 
-/// Makes these the process's metrics, if none have been asked for yet.
-pub(crate) fn install(meters: Meters) -> bool {
-    let installed = PROCESS.set(meters).is_ok();
+/// Makes these the process's metrics, if none have been asked for yet; otherwise they are not made,
+/// because some that send would be waited for when they are dropped.
+pub(crate) fn install(make: impl FnOnce() -> Meters) -> bool {
+    let installed = PROCESS.get().is_none() && PROCESS.set(make()).is_ok();
     if installed {
         process::observe(&meter());
         key_ages::observe(&meter());

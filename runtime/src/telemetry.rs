@@ -65,7 +65,7 @@ pub fn logs(service: &'static str) {
 pub fn init(service: &'static str, args: &TelemetryArgs) -> Telemetry {
     trace_context::sample(args.trace_ratio);
     let resource = resource(service);
-    let meters = Meters::exporting(&resource, exporters::otlp_metrics(args));
+    let meters = || Meters::exporting(&resource, exporters::otlp_metrics(args));
     let meters = metrics::install(meters).then(|| metrics::process().clone());
     let queues = exporters::start(args, &resource);
     let provider = (!queues.is_empty()).then(|| provider(&queues, resource));

@@ -81,6 +81,8 @@ impl Appending {
 
     /// Marks it where the append failed. A conflict is an answer, and so is a command that is known.
     pub(crate) fn end(self, error: Option<&AppendError>) {
+        // A span ends when it was last left, and it may be kept by its batch for longer.
+        let _left_now = self.span.enter();
         match error {
             Some(AppendError::Unavailable(_)) => spans::fail(&self.span, "unavailable"),
             Some(AppendError::Refused(_)) => spans::fail(&self.span, "refused"),

@@ -159,6 +159,10 @@ impl Door {
 
 impl Closed {
     async fn run(self, target: &Arc<Target>) -> anyhow::Result<bool> {
+        if let Some(report) = &self.report {
+            // Goose would find out only when it has begun.
+            fs::File::create(report).with_context(|| format!("--report {}", report.display()))?;
+        }
         let known: Arc<[Known]> = target.create_known(self.users.into()).await?.into();
         let plan = closed::Plan {
             users: self.users.into(),

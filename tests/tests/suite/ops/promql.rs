@@ -34,12 +34,6 @@ pub(super) fn metrics(query: &str) -> BTreeSet<&str> {
     names
 }
 
-/// Whether what stands before this is a function or an aggregation.
-fn is_applied(text: &str) -> bool {
-    let word = text.split(|c| !is_of_word(c)).next();
-    text.starts_with('(') || matches!(word, Some("by" | "without"))
-}
-
 fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.')
 }

@@ -59,7 +59,7 @@ impl Stack {
         for service in STARTED {
             stack.spawn(service, &prefix).await;
         }
-        stack.prometheus().await;
+        stack.prometheus();
         stack
     }
 
@@ -110,7 +110,7 @@ impl Stack {
         }
     }
 
-    async fn prometheus(&mut self) {
+    fn prometheus(&mut self) {
         let folder = self.folder.path().join("prometheus");
         fs::create_dir(&folder).unwrap();
         for file in ["rules.yaml", "alerts.yaml"] {

@@ -60,7 +60,7 @@ async fn a_read_model_that_is_away_marks_its_own_call_and_no_other_service() {
     let through_proxy = format!("mongodb://{}/?directConnection=true", proxy.address());
     let layout = Layout { patients_store: Some(through_proxy), replicas: 1, ..Layout::on(mongo) };
     let layout = layout.telling_all(&collector.settings(Protocol::Http));
-    let mut system = System::four_processes(layout).await;
+    let system = System::four_processes(layout).await;
     let clinic = system.clinic();
     let _ = clinic.post("/patient", &patient(&random_name())).await.expect(201);
     proxy.set(Mode::Refuse);
