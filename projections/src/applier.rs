@@ -120,7 +120,7 @@ fn span_of(batch: &[Job]) -> Span {
         target: TARGET,
         parent: &parent.span,
         "apply batch",
-        changes = batch.len(),
+        changes = i64::try_from(batch.len()).unwrap_or(i64::MAX),
         otel.status_code = Empty,
         error.type = Empty,
     );

@@ -54,7 +54,7 @@ fn follow_span(records: usize) -> Span {
         target: TARGET,
         parent: None,
         "follow",
-        records,
+        records = i64::try_from(records).unwrap_or(i64::MAX),
         otel.status_code = Empty,
         error.type = Empty,
     )

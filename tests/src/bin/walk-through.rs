@@ -47,14 +47,14 @@ const ARRIVAL: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What the graphs show.
-const RANGE: &str = "10m";
+const RANGE: &str = "6m";
 
 /// The panels that lead from the door to the store, the names of their pictures, and their heights.
 const PANELS: [(&str, &str, u32); 4] = [
-    ("Duration p99 by route", "door.png", 880),
-    ("Duration p99 by service", "services.png", 830),
-    ("Duration p95 by operation", "stores.png", 1_000),
-    ("Commit time", "commit.png", 830),
+    ("Duration p99 by route", "door.png", 900),
+    ("Duration p99 by service", "services.png", 870),
+    ("Duration p95 by operation", "stores.png", 1_280),
+    ("Commit time", "commit.png", 850),
 ];
 
 /// Makes the pictures of the walk-through.
@@ -64,7 +64,7 @@ struct Arguments {
     #[arg(long)]
     pictures: PathBuf,
     /// Seconds before the store becomes slow.
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 180)]
     calm: u64,
     /// By how many milliseconds each piece is held up, in both directions.
     #[arg(long, default_value_t = 150)]
@@ -141,8 +141,8 @@ impl Stage {
         self.proxy.set(Mode::Slow(Duration::from_millis(*delay)));
         writeln!(story, "\nthe ledger's store takes 2 x {delay} ms longer from now on")?;
         self.alerts(slow, story).await?;
-        let alerts = self.prometheus.page("/user/alerts.html");
-        browser::picture(&alerts, (1_200, 1_250), &pictures.join("alerts.png")).await?;
+        let alerts = self.prometheus.alert(ALERTS[0]);
+        browser::picture(&alerts, (1_200, 1_150), &pictures.join("alerts.png")).await?;
         for (panel, file, height) in PANELS {
             // Of several quantiles the last.
             let query = dashboard::queries(panel)?.pop().context("a query")?;
@@ -243,8 +243,13 @@ async fn record(compliance: &Api, trace: &Trace, story: &mut String) -> anyhow::
     let mut found = false;
     for line in answer.text().lines() {
         let record: Value = serde_json::from_str(line)?;
-        found |= record["trace"] == trace.id.as_str();
-        writeln!(story, "  {line}")?;
+        if record["trace"] == trace.id.as_str() {
+            found = true;
+            writeln!(story, "  {line}")?;
+        } else {
+            let [seq, kind, trace] = ["seq", "type", "trace"].map(|name| &record[name]);
+            writeln!(story, "  {seq} {kind} of the trace {trace}")?;
+        }
     }
     ensure!(found, "the trace {} is in no record of {path}", trace.id);
     Ok(())

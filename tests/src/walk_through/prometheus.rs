@@ -22,22 +22,29 @@ const PAGES: &str = "/usr/share/prometheus/web";
 /// How long it may take to start.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The alerts' page as somebody sees it who has clicked away those that do not fire, and opened
-/// the others.
-const OPENED: &str = r#"<!DOCTYPE html>
+/// Its pages as somebody sees them who has clicked: the alerts' without those that do not fire,
+/// and one of them opened; a graph's with all of the query in sight.
+const CLICKED: &str = r##"<!DOCTYPE html>
 <meta charset="utf-8">
 <style>html, body { margin: 0; overflow: hidden } iframe { border: 0; width: 100vw; height: 100vh }</style>
-<iframe src="/classic/alerts"></iframe>
+<iframe></iframe>
 <script>
-document.querySelector("iframe").onload = event => {
-  const page = event.target.contentDocument;
-  page.getElementById("inactiveAlerts").click();
-  page.querySelector("div.show-annotations").click();
-  page.querySelectorAll(".alert-danger.alert_header").forEach(header => header.click());
+const frame = document.querySelector("iframe"), alert = location.hash.slice(1);
+frame.onload = () => {
+  const page = frame.contentDocument;
+  if (alert) {
+    page.getElementById("inactiveAlerts").click();
+    for (const header of page.querySelectorAll(".alert_header"))
+      if (header.textContent.includes(alert)) header.click();
+  } else {
+    const query = page.querySelector("textarea");
+    query.style.height = query.scrollHeight + 4 + "px";
+  }
   page.activeElement.blur();
 };
+frame.src = alert ? "/classic/alerts" : "/classic/graph" + location.search;
 </script>
-"#;
+"##;
 
 /// It ends when it is dropped.
 #[derive(Debug)]
@@ -65,42 +72,47 @@ impl Prometheus {
     pub async fn start(folder: &Path, targets: &[(&str, &str)]) -> anyhow::Result<Self> {
         let (pages, user) = (pages()?, folder.join("user"));
         fs::create_dir_all(&user)?;
-        fs::write(user.join("alerts.html"), OPENED)?;
+        fs::write(user.join("clicked.html"), CLICKED)?;
         for file in ["rules.yaml", "alerts.yaml"] {
             fs::copy(ops().join("prometheus").join(file), folder.join(file))?;
         }
         let (address, url) = free_address()?;
-        let config = folder.join("prometheus.yaml");
-        fs::write(&config, configuration(targets, &address)?)?;
+        fs::write(folder.join("prometheus.yaml"), configuration(targets, &address)?)?;
+        let program = runtime::settings::env("VITALOG_PROMETHEUS").unwrap_or("prometheus".into());
         let arguments = [
-            format!("--config.file={}", config.display()),
+            format!("--chdir={}", folder.display()),
+            program,
+            // Its pages show this path.
+            "--config.file=prometheus.yaml".to_owned(),
             format!("--storage.tsdb.path={}", folder.join("data").display()),
             format!("--web.listen-address={address}"),
             format!("--web.local-assets={}", pages.display()),
             format!("--web.user-assets={}", user.display()),
         ];
-        let program = runtime::settings::env("VITALOG_PROMETHEUS").unwrap_or("prometheus".into());
         let log = folder.join("prometheus.log");
-        let program = Program::start(Path::new(&program), &arguments, "", &log)?;
+        let program = Program::start(Path::new("/usr/bin/env"), &arguments, "", &log)?;
         let prometheus = Self { program, url };
         prometheus.sees(targets.len()).await?;
         Ok(prometheus)
     }
 
-    /// The address of one of its pages.
-    pub fn page(&self, path: &str) -> String {
+    fn page(&self, path: &str) -> String {
         format!("{}{path}", self.url)
+    }
+
+    /// The page of the alerts, with this one opened.
+    pub fn alert(&self, name: &str) -> String {
+        self.page(&format!("/user/clicked.html#{name}"))
     }
 
     /// The page of a query's graph.
     pub fn graph(&self, query: &str, range: &str) -> anyhow::Result<String> {
         let parameters = [("g0.expr", query), ("g0.tab", "0"), ("g0.range_input", range)];
-        let page = self.page("/classic/graph");
+        let page = self.page("/user/clicked.html");
         Ok(reqwest::Url::parse_with_params(&page, parameters)?.to_string())
     }
 
-    /// What it answers to a question of its API.
-    pub async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Value> {
+    async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> anyhow::Result<Value> {
         let url = self.page(&format!("/api/v1/{path}"));
         let url = reqwest::Url::parse_with_params(&url, parameters)?;
         let answer = http::try_send(reqwest::Client::new().get(url)).await?;
@@ -109,16 +121,19 @@ impl Prometheus {
         Ok(answer["data"].clone())
     }
 
-    /// What a query yields now: the labels and the number of each series, the highest first.
+    /// What a query yields now: the labels and the number of each series that has one, the highest
+    /// first.
     pub async fn values(&self, query: &str) -> anyhow::Result<Vec<(String, f64)>> {
         let answer = self.ask("query", &[("query", query)]).await?;
         let mut values = Vec::new();
         for series in answer["result"].as_array().into_iter().flatten() {
             let labels = series["metric"].as_object().into_iter().flatten();
-            let labels = labels.map(|(name, value)| format!("{name}={value}"));
+            let labels = labels.filter_map(|(_, value)| value.as_str());
             let labels = labels.collect::<Vec<_>>().join(" ");
             let value: f64 = series["value"][1].as_str().context("a value")?.parse()?;
-            values.push((labels, value));
+            if value.is_finite() {
+                values.push((labels, value));
+            }
         }
         values.sort_by(|one, other| other.1.total_cmp(&one.1));
         Ok(values)

@@ -6,7 +6,7 @@ use crate::otlp::{Span, Trace};
 
 /// Sizes, in pixels.
 const WIDTH: f64 = 1_200.0;
-const NAMES: f64 = 470.0;
+const NAMES: f64 = 400.0;
 const MARGIN: f64 = 12.0;
 const HEAD: f64 = 64.0;
 const ROW: f64 = 20.0;
@@ -80,7 +80,10 @@ impl<'a> Drawing<'a> {
             r#"<text x="{MARGIN}" y="20">trace {id}, {} spans, {total}</text>"#,
             self.rows.len()
         )?;
-        for (number, (service, colour)) in (0_u32..).zip(COLOURS) {
+        let here = |(service, _): &(&str, &str)| {
+            self.rows.iter().any(|(_, span)| span.service == *service)
+        };
+        for (number, (service, colour)) in (0_u32..).zip(COLOURS.into_iter().filter(here)) {
             let x = NAMES + MARGIN + 160.0 * f64::from(number);
             writeln!(svg, r#"<rect x="{x}" y="10" width="12" height="12" fill="{colour}"/>"#)?;
             writeln!(svg, r#"<text x="{}" y="20">{service}</text>"#, x + 17.0)?;
