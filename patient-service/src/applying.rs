@@ -67,9 +67,9 @@ async fn apply_everywhere(
 }
 
 /// The span of bringing an event about: a child of the current span, linked to where the event was
-/// appended; none where nobody records spans.
+/// appended; none where its trace is not sampled.
 pub(crate) fn span(appended: Option<TraceContext>) -> Span {
-    if !spans::recording() || Span::current().is_none() {
+    if !spans::traced() {
         return Span::none();
     }
     let span = tracing::info_span!(

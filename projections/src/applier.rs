@@ -12,7 +12,6 @@ use futures::{StreamExt, stream};
 use runtime::{
     spans::{self, TARGET},
     store_calls::CallError,
-    trace_context::TraceContext,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -79,7 +78,7 @@ impl Applier {
         change: StreamChange,
     ) -> Result<(), ApplyError> {
         let started = Instant::now();
-        let span = if spans::recording() { Span::current() } else { Span::none() };
+        let span = Some(spans::current()).filter(spans::is_traced).unwrap_or_else(Span::none);
         let (answer, answered) = oneshot::channel();
         let job = Job { generation, change, answer, span };
         self.queue.try_send(job).map_err(|error| match error {
@@ -100,31 +99,23 @@ struct Job {
     generation: Generation,
     change: StreamChange,
     answer: oneshot::Sender<Result<(), ApplyError>>,
-    /// Whoever waits for it; none where nobody records spans.
+    /// Whoever waits for it; none where its trace is not sampled.
     span: Span,
 }
 
-/// The span of a batch: a child of the first job's that is kept, else of the first, and linked to
-/// all of them.
+/// The span of a batch: a child of the first job's that has one, and linked to all of them.
 fn span_of(batch: &[Job]) -> Span {
-    if !spans::recording() {
-        return Span::none();
-    }
-    let places: Vec<_> = batch.iter().map(|job| spans::context(&job.span)).collect();
-    let is_kept = |place: &Option<_>| place.is_some_and(|it: TraceContext| it.is_sampled());
-    let parent = places.iter().position(is_kept).unwrap_or_default();
-    let Some(parent) = batch.get(parent).filter(|job| !job.span.is_none()) else {
-        return Span::none();
-    };
+    let traced = || batch.iter().map(|job| &job.span).filter(|span| !span.is_none());
+    let Some(parent) = traced().next() else { return Span::none() };
     let span = tracing::info_span!(
         target: TARGET,
-        parent: &parent.span,
+        parent: parent,
         "apply batch",
         changes = i64::try_from(batch.len()).unwrap_or(i64::MAX),
         otel.status_code = Empty,
         error.type = Empty,
     );
-    for place in places.into_iter().flatten() {
+    for place in traced().filter_map(spans::context) {
         spans::link(&span, place);
     }
     span

@@ -9,7 +9,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::metrics;
-use crate::spans::{self, TARGET};
+use crate::spans::{self, Failed, SpanKind, TARGET};
 
 static CALLS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     metrics::seconds("db.client.operation.duration", "How long a store took for a call")
@@ -54,6 +54,11 @@ impl Database {
         ];
         if let Some(error) = error {
             spans::fail(&span, error);
+            if span.is_none() {
+                let (name, kind) = (format!("{operation} {collection}").into(), SpanKind::Client);
+                let (error, attributes) = (Some(error.into()), labels[..4].to_vec());
+                Failed { name, kind, started, error, attributes }.within(&Span::current());
+            }
         }
         let labels = if error.is_some() { &labels[..] } else { &labels[..4] };
         CALLS.record(started.elapsed().as_secs_f64(), labels);
@@ -61,7 +66,7 @@ impl Database {
     }
 
     fn span(self, operation: &'static str, collection: &'static str) -> Span {
-        if !spans::recording() || Span::current().is_none() {
+        if !spans::traced() {
             return Span::none();
         }
         tracing::info_span!(

@@ -6,17 +6,18 @@
 
 mod exporters;
 mod exporting;
-mod keeper;
 mod logs;
+mod sampling;
 mod settings;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SdkTracerProvider, Tracer};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, Tracer};
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
@@ -24,10 +25,9 @@ use tracing_subscriber::{Layer, Registry};
 use crate::metrics::{self, Meters};
 use crate::{spans, trace_context};
 use exporting::Queue;
-use keeper::{Keeper, Sampler};
+use sampling::{Queues, Sampler};
 
 pub(crate) use exporters::Later as NoExporter;
-pub(crate) use logs::remember;
 pub use settings::{DEFAULT_TRACE_RATIO, OtlpProtocol, TelemetryArgs};
 
 /// How long telemetry may hold up the end of a process.
@@ -36,6 +36,9 @@ pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Links of a span at most: a group commit has one to every request that it carries, and a block
 /// holds a thousand records.
 const MAX_LINKS: u32 = 1_000;
+
+/// Where spans go that are made afterwards.
+static QUEUES: OnceLock<Queues> = OnceLock::new();
 
 /// What a process has to finish before it ends.
 #[derive(Debug, Default)]
@@ -70,9 +73,15 @@ pub fn init(service: &'static str, args: &TelemetryArgs) -> Telemetry {
     let queues = exporters::start(args, &resource);
     let provider = (!queues.is_empty()).then(|| provider(&queues, resource));
     let tracer = provider.as_ref().map(|provider| provider.tracer("vitalog"));
-    let registry = Registry::default().with(logs::lines(service)).with(tracer.map(traces));
+    // What is not sampled is known also where nothing is logged.
+    let unsampled = filter_fn(|meta| meta.is_span() && meta.target() == spans::UNSAMPLED);
+    let registry = Registry::default()
+        .with(logs::lines(service))
+        .with(tracer.map(traces))
+        .with(provider.is_some().then(|| Identity::new().with_filter(unsampled)));
     if registry.try_init().is_ok() {
         logs::log_panics();
+        let _ = QUEUES.set(Queues(queues.clone()));
         spans::record(provider.is_some());
     }
     Telemetry { spans: provider, queues, meters }
@@ -97,6 +106,13 @@ impl Telemetry {
     }
 }
 
+/// Sends a span that was made afterwards.
+pub(crate) fn send(span: SpanData) {
+    if let Some(queues) = QUEUES.get() {
+        queues.put(span);
+    }
+}
+
 fn resource(service: &'static str) -> Resource {
     Resource::builder_empty()
         .with_service_name(service)
@@ -113,7 +129,7 @@ fn provider(queues: &[Queue], resource: Resource) -> SdkTracerProvider {
         .with_sampler(Sampler)
         .with_max_links_per_span(MAX_LINKS)
         .with_resource(resource)
-        .with_span_processor(Keeper::new(queues.to_vec()))
+        .with_span_processor(Queues(queues.to_vec()))
         .build()
 }
 

@@ -1,6 +1,9 @@
 //! Requests to the audit service, and the spans of appends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use domain::wire::Proposal;
 use reqwest::{Method, RequestBuilder, Response};
@@ -8,7 +11,7 @@ use runtime::{
     reloaded::Reloaded,
     secrets::Secret,
     service_keys::SERVICE_KEY_HEADER,
-    spans::{self, Call, TARGET},
+    spans::{self, Call, Failed, SpanKind, TARGET},
     trace_context::{TRACEPARENT, TraceContext},
 };
 use tracing::{Span, field::Empty};
@@ -51,42 +54,55 @@ pub(crate) async fn send(
     result
 }
 
-/// The span of one append, from its queue to its answer; none where nobody records it.
+/// The span of one append, from its queue to its answer. Where its trace is not sampled it is made
+/// only if the append fails; none where nobody records.
 #[derive(Clone)]
 pub(crate) struct Appending {
+    /// Its own, or that of who asks where none is made.
     span: Span,
     place: Option<TraceContext>,
+    started: Instant,
 }
 
 impl Appending {
     /// Begins it as a child of the current span, and tells the audit service by the proposal.
     pub(crate) fn start(proposal: &mut Proposal) -> Self {
-        if !spans::recording() || Span::current().is_none() {
-            return Self { span: Span::none(), place: None };
+        let mut span = spans::current();
+        if spans::is_traced(&span) {
+            span = tracing::info_span!(
+                target: TARGET,
+                "append",
+                otel.kind = "producer",
+                otel.status_code = Empty,
+                error.type = Empty,
+            );
         }
-        let span = tracing::info_span!(
-            target: TARGET,
-            "append",
-            otel.kind = "producer",
-            otel.status_code = Empty,
-            error.type = Empty,
-        );
         let place = spans::context(&span);
         // The record names its trace; a place in another one would lead nowhere.
         let named =
             place.filter(|place| proposal.trace.map(|it| it.bytes()) == Some(place.trace_id()));
         proposal.span = named.and_then(|place| place.span());
-        Self { span, place }
+        Self { span, place, started: Instant::now() }
     }
 
     /// Marks it where the append failed. A conflict is an answer, and so is a command that is known.
     pub(crate) fn end(self, error: Option<&AppendError>) {
-        // A span ends when it was last left, and it may be kept by its batch for longer.
-        let _left_now = self.span.enter();
-        match error {
-            Some(AppendError::Unavailable(_)) => spans::fail(&self.span, "unavailable"),
-            Some(AppendError::Refused(_)) => spans::fail(&self.span, "refused"),
-            Some(AppendError::Conflict { .. } | AppendError::CommandReused) | None => {}
+        let error = match error {
+            Some(AppendError::Unavailable(_)) => Some("unavailable"),
+            Some(AppendError::Refused(_)) => Some("refused"),
+            Some(AppendError::Conflict { .. } | AppendError::CommandReused) | None => None,
+        };
+        if let Some(error) = error {
+            let (name, kind, started) = ("append".into(), SpanKind::Producer, self.started);
+            let (error, attributes) = (Some(error.into()), Vec::new());
+            Failed { name, kind, started, error, attributes }.within(&self.span);
+        }
+        if spans::is_traced(&self.span) {
+            if let Some(error) = error {
+                spans::fail(&self.span, error);
+            }
+            // A span ends when it was last left, and it may be kept by its batch for longer.
+            let _left_now = self.span.enter();
         }
     }
 
@@ -101,8 +117,10 @@ impl Appending {
         let parent = batch.clone().find(is_kept).or_else(|| batch.clone().next());
         let start = || Call::start(SERVICE, method, route);
         let call = parent.map_or_else(start, |parent| parent.span.in_scope(start));
-        for place in batch.filter_map(|it| it.place) {
-            spans::link(call.span(), place);
+        if !call.span().is_none() {
+            for place in batch.filter_map(|it| it.place) {
+                spans::link(call.span(), place);
+            }
         }
         call
     }

@@ -132,13 +132,14 @@ impl Appender {
         items: &mut [Item],
         results: &[AppendResult],
     ) -> Result<Committed, StoreError> {
+        let started = Instant::now();
         let span = append_span::commit(formed, items, results);
         let Self { store, component, abandon, metrics, .. } = self;
         let committing = commit(&**store, &formed.block, component, abandon, metrics);
         // While the store works.
         let linking = async { append_span::link(&span, items, results) };
         let (committed, ()) = tokio::join!(committing.instrument(span.clone()), linking);
-        append_span::committed(&span, &committed);
+        append_span::committed(&span, started, &committed);
         committed
     }
 

@@ -45,15 +45,16 @@ const KEYS_CHECK: Duration = Duration::from_hours(24);
 /// How soon to try that again where it failed.
 const KEYS_RETRY: Duration = Duration::from_mins(1);
 
-/// The span of a round, the beginning of a trace; none where nobody records spans.
+/// The span of a round, the beginning of a trace; none where that is not sampled.
 fn follow_span(records: usize) -> Span {
-    if !spans::recording() {
+    if !spans::begins() {
         return Span::none();
     }
     tracing::info_span!(
         target: TARGET,
         parent: None,
         "follow",
+        // Numbers without a sign would be sent as texts.
         records = i64::try_from(records).unwrap_or(i64::MAX),
         otel.status_code = Empty,
         error.type = Empty,

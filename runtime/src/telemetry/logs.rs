@@ -8,14 +8,14 @@ use std::panic::PanicHookInfo;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Span, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, Registry, fmt as tracing_fmt};
+use tracing_subscriber::{Layer, fmt as tracing_fmt};
 
 use crate::spans;
 use crate::trace_context::TraceContext;
@@ -47,7 +47,8 @@ where
         .unwrap_or_else(|| EnvFilter::new("info"));
     let ours = filter_fn(|meta| {
         // Of spans the request's alone: it knows the trace.
-        let requests = meta.target() == spans::TARGET && meta.name() == spans::REQUEST;
+        let targets = [spans::TARGET, spans::UNSAMPLED];
+        let requests = targets.contains(&meta.target()) && meta.name() == spans::REQUEST;
         if meta.is_span() {
             requests
         } else {
@@ -63,17 +64,6 @@ where
 
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(log_panic));
-}
-
-/// Lets the lines of a request say where it belongs. Nothing else of a span is logged, so nothing
-/// is written down for requests that log nothing.
-pub(crate) fn remember(span: &Span, context: TraceContext) {
-    span.with_subscriber(|(id, subscriber)| {
-        let Some(registry) = subscriber.downcast_ref::<Registry>() else { return };
-        if let Some(span) = registry.span(id) {
-            span.extensions_mut().replace(context);
-        }
-    });
 }
 
 fn is_own(target: &str) -> bool {

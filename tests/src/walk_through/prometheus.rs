@@ -37,8 +37,12 @@ frame.onload = () => {
     for (const header of page.querySelectorAll(".alert_header"))
       if (header.textContent.includes(alert)) header.click();
   } else {
-    const query = page.querySelector("textarea");
-    query.style.height = query.scrollHeight + 4 + "px";
+    // The page makes its form later.
+    setTimeout(() => {
+      const query = page.querySelector("textarea");
+      query.style.height = query.scrollHeight + 4 + "px";
+      query.blur();
+    }, 2000);
   }
   page.activeElement.blur();
 };

@@ -6,7 +6,7 @@ use crate::otlp::{Span, Trace};
 
 /// Sizes, in pixels.
 const WIDTH: f64 = 1_200.0;
-const NAMES: f64 = 400.0;
+const NAMES: f64 = 420.0;
 const MARGIN: f64 = 12.0;
 const HEAD: f64 = 64.0;
 const ROW: f64 = 20.0;
