@@ -20,8 +20,6 @@ pub async fn picture(url: &str, size: (u32, u32), file: &Path) -> anyhow::Result
         "--no-sandbox".to_owned(),
         "--disable-gpu".to_owned(),
         "--hide-scrollbars".to_owned(),
-        // Coloured edges of letters double the size of a picture.
-        "--disable-lcd-text".to_owned(),
         "--no-first-run".to_owned(),
         "--disable-background-networking".to_owned(),
         "--disable-component-update".to_owned(),
