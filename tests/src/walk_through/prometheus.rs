@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Its pages as somebody sees them who has clicked: the alerts' without those that do not fire,
 /// and one of them opened; a graph's with all of the query in sight.
-const CLICKED: &str = r##"<!DOCTYPE html>
+const CLICKED: &str = r#"<!DOCTYPE html>
 <meta charset="utf-8">
 <style>html, body { margin: 0; overflow: hidden } iframe { border: 0; width: 100vw; height: 100vh }</style>
 <iframe></iframe>
@@ -48,7 +48,7 @@ frame.onload = () => {
 };
 frame.src = alert ? "/classic/alerts" : "/classic/graph" + location.search;
 </script>
-"##;
+"#;
 
 /// It ends when it is dropped.
 #[derive(Debug)]
