@@ -67,8 +67,8 @@ fn documented(known: &BTreeSet<String>) {
     let family = |name: &String| {
         // Some names end with `_count` though they are no histograms.
         let parts = ["_bucket", "_sum", "_count"].iter();
-        let of = parts.filter_map(|part| name.strip_suffix(part));
-        let histogram = of.filter(|of| known.contains(&format!("{of}_bucket"))).next();
+        let mut of = parts.filter_map(|part| name.strip_suffix(part));
+        let histogram = of.find(|of| known.contains(&format!("{of}_bucket")));
         histogram.unwrap_or(name).to_owned()
     };
     let there: BTreeSet<String> = known.iter().filter(is_ours).map(family).collect();
