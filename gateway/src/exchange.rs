@@ -33,6 +33,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Open, Self::Connecting, Self::Broken, Self::Late];
+
     /// For the log.
     pub(crate) const fn reason(self) -> &'static str {
         match self {

@@ -12,6 +12,7 @@ use opentelemetry::metrics::{Counter, Meter};
 
 use crate::bulkheads::Compartment;
 use crate::error::Refusal;
+use crate::exchange::Failure;
 use crate::proxy::Gateway;
 
 /// Every instrument of a gateway.
@@ -171,6 +172,13 @@ impl Metrics {
             .build();
         for upstream in [&gateway.patients, &gateway.audit] {
             self.retries.add(0, &[KeyValue::new("upstream", upstream.name())]);
+            for failure in Failure::ALL {
+                let labels = [
+                    KeyValue::new("upstream", upstream.name()),
+                    KeyValue::new("reason", failure.label()),
+                ];
+                self.upstream_failures.add(0, &labels);
+            }
         }
     }
 }

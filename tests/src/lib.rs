@@ -15,3 +15,4 @@ pub mod programs;
 pub mod proxy;
 pub mod samples;
 pub mod system;
+pub mod walk_through;

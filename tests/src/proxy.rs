@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -34,6 +35,8 @@ const CHUNK: usize = 64 * 1024;
 pub enum Mode {
     /// Forwards.
     Forward,
+    /// Forwards each piece after this time, in both directions.
+    Slow(Duration),
     /// Closes every connection, old and new.
     Refuse,
 }
@@ -108,6 +111,14 @@ impl TcpProxy {
 }
 
 impl Control {
+    /// Waits as long as the mode wants before a piece is forwarded.
+    async fn hold(&self) {
+        let mode = *self.mode.borrow();
+        if let Mode::Slow(time) = mode {
+            tokio::time::sleep(time).await;
+        }
+    }
+
     fn doom(&self) -> std::sync::MutexGuard<'_, Option<Doom>> {
         self.doom.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +156,7 @@ async fn connection(client: TcpStream, control: Arc<Control>) {
     let doomed = watch::Sender::new(false);
     tokio::select! {
         () = requests(from_client, to_server, &control, &doomed) => {}
-        () = answers(from_server, to_client, doomed.subscribe()) => {}
+        () = answers(from_server, to_client, &control, doomed.subscribe()) => {}
         _ = mode.wait_for(|mode| *mode == Mode::Refuse) => {}
     }
 }
@@ -164,15 +175,22 @@ async fn requests(
         if control.dooms(&chunk[..count]) {
             doomed.send_replace(true);
         }
+        control.hold().await;
         if to.write_all(&chunk[..count]).await.is_err() {
             return;
         }
     }
 }
 
-async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, doomed: watch::Receiver<bool>) {
+async fn answers(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    control: &Control,
+    doomed: watch::Receiver<bool>,
+) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        control.hold().await;
         if *doomed.borrow() || to.write_all(&chunk[..count]).await.is_err() {
             return;
         }

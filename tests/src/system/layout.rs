@@ -27,6 +27,8 @@ pub struct Layout {
     pub mongo: String,
     /// Another way to the read models, for patient-service alone.
     pub patients_store: Option<String>,
+    /// Another way to the ledger, for audit-service alone.
+    pub ledger_store: Option<String>,
     /// Replicas of patient-service, and as many of audit-service, each for one of the other.
     pub replicas: usize,
     /// Whether `projections follow` runs from the start.
@@ -51,6 +53,7 @@ impl Layout {
         Self {
             mongo: mongo.into(),
             patients_store: None,
+            ledger_store: None,
             replicas: 2,
             follower: true,
             balanced: false,
@@ -185,7 +188,8 @@ impl System {
         // Each replica remembers the ledger's end for itself, as on a machine of its own.
         let checkpoint = self.data().join(format!("audit-service-{number}.checkpoint"));
         let checkpoint = checkpoint.display().to_string();
-        let mut arguments = strings(&["serve", "--listen", &listen, "--store", &layout.mongo]);
+        let store = layout.ledger_store.as_ref().unwrap_or(&layout.mongo);
+        let mut arguments = strings(&["serve", "--listen", &listen, "--store", store]);
         arguments.extend(strings(&["--checkpoint-file", &checkpoint]));
         arguments.extend(strings(&["--database-prefix", &self.prefix]));
         arguments.extend([format!("--signing-key={}", self.secret("ledger"))]);

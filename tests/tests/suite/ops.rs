@@ -5,6 +5,7 @@ mod compose;
 mod dashboard;
 mod files;
 mod live;
+mod operations;
 mod promql;
 mod rules;
 mod stack;

@@ -20,12 +20,13 @@ fn told(service: &Value) -> Option<(Vec<String>, &serde_json::Map<String, Value>
     Some((command, environment))
 }
 
-/// What a command and the one above it, whose options hold for it as well, say of themselves.
+/// What a command and those above it, whose options hold for it as well, say of themselves.
 fn help(command: &[String]) -> String {
     let program = programs::built(&command[0]).unwrap();
-    let (all, above) = (&command[1..], &command[1..command.len().max(2) - 1]);
-    let help = |words| Command::new(&program).args(words).arg("--help").output().unwrap().stdout;
-    String::from_utf8([help(all), help(above)].concat()).unwrap()
+    let help = |words: usize| {
+        Command::new(&program).args(&command[1..words]).arg("--help").output().unwrap().stdout
+    };
+    String::from_utf8((1..=command.len()).flat_map(help).collect()).unwrap()
 }
 
 #[test]

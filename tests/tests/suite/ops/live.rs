@@ -9,12 +9,18 @@ use std::{
 use serde_json::json;
 use tests::samples::{a_place, id_of, plain_patient, test, unknown_id};
 
-use super::{files, promql, stack::Stack};
+use super::{files, operations, promql, stack::Stack};
 
 /// Far more than a few scrapes take, because the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Metrics of our programs.
+const OUR_JOBS: &str = r#"{job=~"gateway|patient-service|audit-service|projections"}"#;
+
+/// What begins their names, where Prometheus does not add them.
+const OURS: [&str; 4] = ["vitalog_", "http_", "db_", "process_"];
 
 /// What is there only once something has happened that this test does not make happen.
 const RARE: [&str; 0] = [];
@@ -30,7 +36,7 @@ async fn every_query_is_answered_and_names_metrics_that_exist() {
     let deadline = Instant::now() + PATIENCE;
     let missing = loop {
         traffic(&stack).await;
-        let known = known(&stack).await;
+        let known = names(&stack, r#"{__name__!=""}"#).await;
         let missing: BTreeSet<_> = named.iter().filter(|it| !known.contains(**it)).collect();
         if missing.iter().all(|it| RARE.contains(it)) || Instant::now() >= deadline {
             break missing;
@@ -39,6 +45,7 @@ async fn every_query_is_answered_and_names_metrics_that_exist() {
     };
     let unexpected: Vec<_> = missing.iter().filter(|it| !RARE.contains(**it)).collect();
     assert!(unexpected.is_empty(), "named, but not there: {unexpected:#?}");
+    documented(&names(&stack, OUR_JOBS).await);
 
     for query in &queries {
         let answer = stack.ask("query", &[("query", &query.text)]).await.expect("an answer");
@@ -52,6 +59,25 @@ async fn every_query_is_answered_and_names_metrics_that_exist() {
     {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
+}
+
+/// What the operations page says of metrics is all there is.
+fn documented(known: &BTreeSet<String>) {
+    let is_ours = |name: &&String| OURS.iter().any(|begins| name.starts_with(begins));
+    let family = |name: &String| {
+        // Some names end with `_count` though they are no histograms.
+        let parts = ["_bucket", "_sum", "_count"].iter();
+        let mut of = parts.filter_map(|part| name.strip_suffix(part));
+        let histogram = of.find(|of| known.contains(&format!("{of}_bucket")));
+        histogram.unwrap_or(name).to_owned()
+    };
+    let there: BTreeSet<String> = known.iter().filter(is_ours).map(family).collect();
+    let table = operations::metrics();
+    let untold: Vec<_> = there.difference(&table).collect();
+    assert!(untold.is_empty(), "there, but not in docs/operations.md: {untold:#?}");
+    let gone: Vec<_> =
+        table.difference(&there).filter(|name| !RARE.contains(&name.as_str())).collect();
+    assert!(gone.is_empty(), "in docs/operations.md, but not there: {gone:#?}");
 }
 
 /// What clients do, and what they are refused.
@@ -74,9 +100,9 @@ async fn traffic(stack: &Stack) {
     }
 }
 
-/// The names of all metrics that Prometheus has.
-async fn known(stack: &Stack) -> BTreeSet<String> {
-    let Some(answer) = stack.ask("label/__name__/values", &[]).await else {
+/// The names of the metrics that Prometheus has of these.
+async fn names(stack: &Stack, of: &str) -> BTreeSet<String> {
+    let Some(answer) = stack.ask("label/__name__/values", &[("match[]", of)]).await else {
         return BTreeSet::new();
     };
     let answer = answer.json();

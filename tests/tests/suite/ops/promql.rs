@@ -22,7 +22,7 @@ pub(super) fn metrics(query: &str) -> BTreeSet<&str> {
                     rest.split_at(rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()));
                 let more = more.trim_start();
                 let is_name =
-                    !first.is_ascii_digit() && !more.starts_with('(') && !OPERATORS.contains(&word);
+                    !first.is_ascii_digit() && !is_applied(more) && !OPERATORS.contains(&word);
                 if is_name {
                     names.insert(word);
                 }
@@ -32,6 +32,12 @@ pub(super) fn metrics(query: &str) -> BTreeSet<&str> {
         };
     }
     names
+}
+
+/// Whether what stands before this is a function or an aggregation.
+fn is_applied(text: &str) -> bool {
+    let word = text.split(|c| !is_of_word(c)).next();
+    text.starts_with('(') || matches!(word, Some("by" | "without"))
 }
 
 fn is_of_word(c: char) -> bool {

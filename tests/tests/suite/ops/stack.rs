@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
+use audit_verify::cosignature::WitnessSecret;
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
@@ -84,6 +85,12 @@ impl Stack {
             BTreeMap::from([("VITALOG_DATABASE_PREFIX".to_owned(), prefix.to_owned())]);
         for (name, value) in told["environment"].as_object().into_iter().flatten() {
             environment.insert(name.clone(), self.localised(value.as_str().unwrap()));
+        }
+        if service == "audit-service" {
+            // None runs beside the others; this one is away.
+            let key = WitnessSecret::new("witness.example", &[7; 32]).unwrap().public();
+            let (_, url) = free_address().unwrap();
+            environment.insert("VITALOG_WITNESSES".to_owned(), format!("{url},{key}"));
         }
         let script = files::folder().join(&command[0]);
         let program = if script.exists() {
