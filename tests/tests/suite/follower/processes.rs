@@ -85,7 +85,7 @@ async fn one_of_two_followers_follows_through_kills_and_pauses() {
     assert_eq!(metric(&system, NAMES[0], "vitalog_follower_parked_streams").await, Some(0));
     let metrics = Api::new(system.health_url(NAMES[0])).request(reqwest::Method::GET, "/metrics");
     let answer = send(metrics).await.expect(200);
-    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     system.equals_its_rebuild().await;
     system.finish().await;
 }
