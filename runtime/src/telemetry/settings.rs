@@ -28,11 +28,12 @@ pub struct TelemetryArgs {
     /// `keyvault:https://…`.
     #[arg(long, env = "VITALOG_OTLP_HEADERS", value_name = "REF", requires = "otlp_endpoint")]
     pub otlp_headers: Option<SecretRef>,
-    /// Connection string of an Application Insights that takes traces.
+    /// Connection string of an Application Insights that takes traces. REF is `env:NAME`,
+    /// `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_APPLICATION_INSIGHTS", value_name = "REF")]
     pub application_insights: Option<SecretRef>,
-    /// The share of traces that is kept, 0 to 1, where the caller has not decided. Those with an
-    /// error are kept always.
+    /// The share of traces that are sampled, 0 to 1, where the caller has not decided. Of others
+    /// what fails is sent.
     #[arg(
         long,
         env = "OTEL_TRACES_SAMPLER_ARG",

@@ -65,7 +65,7 @@ async fn a_refused_access_is_in_the_ledger_and_in_the_patients_accounting() {
     let _ = compliance.get(&path).await.expect(200);
     let addresses = std::fs::read(system.data().join("addresses.json")).unwrap();
     let addresses: Value = serde_json::from_slice(&addresses).unwrap();
-    let metrics = reqwest::get(addresses["gatewayMetrics"].as_str().unwrap()).await.unwrap();
+    let metrics = reqwest::get(addresses["metrics"].as_str().unwrap()).await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let recorded = "vitalog_gateway_refusal_records_total{result=\"recorded\"} 3\n";
     assert!(metrics.contains(recorded), "{metrics}");
