@@ -50,7 +50,7 @@ impl AppendSpan {
         let parent = record.trace.zip(at).map(|(trace, span)| TraceContext::of(trace, span));
         let record_type = record.record_type.as_str();
         let (span, place) = match parent {
-            Some(parent) if !parent.is_sampled() => (Span::none(), Some(parent)),
+            Some(parent) if !spans::is_wanted(parent) => (Span::none(), Some(parent)),
             None if !spans::traced() => return Self::default(),
             parent => {
                 let within = if parent.is_none() { Span::current().id() } else { None };

@@ -5,7 +5,8 @@
 //! and numbers, never content, keys or ids of patients.
 //!
 //! Whether a trace is sampled is known when a request begins. Of one that is not, no span is made,
-//! because that costs; what fails in it becomes a span afterwards ([`Failed`]).
+//! because that costs; what fails in it becomes a span afterwards ([`Failed`]). So it is while spans
+//! of before wait for a back end that is away or slow.
 
 mod call;
 mod failed;
@@ -20,6 +21,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{ExtensionsMut, LookupSpan};
 
+use crate::telemetry;
 use crate::trace_context::TraceContext;
 
 pub use call::Call;
@@ -29,7 +31,7 @@ pub(crate) use serving::Serving;
 /// The target of spans that belong to traces.
 pub const TARGET: &str = "trace";
 
-/// The target of spans that only know their place in a trace that is not sampled.
+/// The target of spans that only know their place in a trace whose spans are not made.
 pub(crate) const UNSAMPLED: &str = "unsampled";
 
 /// The name of the span of a request that is served.
@@ -66,9 +68,10 @@ pub fn is_traced(span: &Span) -> bool {
     span.metadata().is_some_and(|it| it.target() == TARGET)
 }
 
-/// Whether a trace that begins here is to be sampled.
-pub fn begins() -> bool {
-    recording() && TraceContext::generate().is_sampled()
+/// Whether a span is to be made for what begins in this process at a place of a trace: the trace
+/// is sampled, and there is room for its spans.
+pub fn is_wanted(place: TraceContext) -> bool {
+    recording() && place.is_sampled() && telemetry::has_room()
 }
 
 /// The place of a span in its trace; `None` where nobody records.

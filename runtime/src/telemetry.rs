@@ -101,6 +101,17 @@ impl Telemetry {
     }
 }
 
+/// Whether spans are worth making: not while those of before wait for a back end that is away or
+/// slow. A span that is left out is counted as dropped.
+pub(crate) fn has_room() -> bool {
+    let Some(queues) = QUEUES.get() else { return false };
+    let room = queues.have_room();
+    if !room {
+        queues.left_out();
+    }
+    room
+}
+
 /// Sends a span that was made afterwards.
 pub(crate) fn send(span: SpanData) {
     if let Some(queues) = QUEUES.get() {

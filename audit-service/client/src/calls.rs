@@ -106,21 +106,19 @@ impl Appending {
         }
     }
 
-    /// Begins the call that appends travel in: a child of the first that is kept, else of the
-    /// first, and linked to all of them.
+    /// Begins the call that appends travel in: a child of the first that has a span, and linked to
+    /// all that have one.
     pub(crate) fn call<'a>(
-        batch: impl Iterator<Item = &'a Self> + Clone,
+        mut batch: impl Iterator<Item = &'a Self> + Clone,
         method: &'static str,
         route: &'static str,
     ) -> Call {
-        let is_kept = |it: &&Self| it.place.is_some_and(|place| place.is_sampled());
-        let parent = batch.clone().find(is_kept).or_else(|| batch.clone().next());
+        let traced = batch.clone().filter(|it| spans::is_traced(&it.span));
+        let parent = traced.clone().next().or_else(|| batch.next());
         let start = || Call::start(SERVICE, method, route);
         let call = parent.map_or_else(start, |parent| parent.span.in_scope(start));
-        if !call.span().is_none() {
-            for place in batch.filter_map(|it| it.place) {
-                spans::link(call.span(), place);
-            }
+        for place in traced.filter_map(|it| it.place) {
+            spans::link(call.span(), place);
         }
         call
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use runtime::spans::{self, TARGET};
+use runtime::trace_context::TraceContext;
 use tracing::{Instrument, Span, field::Empty};
 
 use crate::{
@@ -47,7 +48,7 @@ const KEYS_RETRY: Duration = Duration::from_mins(1);
 
 /// The span of a round, the beginning of a trace; none where that is not sampled.
 fn follow_span(records: usize) -> Span {
-    if !spans::begins() {
+    if !spans::is_wanted(TraceContext::generate()) {
         return Span::none();
     }
     tracing::info_span!(

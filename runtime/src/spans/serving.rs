@@ -11,7 +11,8 @@ use tracing::field::Empty;
 
 use super::failed::has_failed;
 use super::{
-    Failed, REQUEST, SpanKind, TARGET, is_traced, recording, remember, set_parent, unsampled,
+    Failed, REQUEST, SpanKind, TARGET, is_traced, is_wanted, recording, remember, set_parent,
+    unsampled,
 };
 use crate::metrics;
 use crate::trace_context::TraceContext;
@@ -45,7 +46,7 @@ impl<'a> Serving<'a> {
         let mut context = parent.map_or_else(TraceContext::generate, |parent| parent.child());
         let span = if PROBES.contains(&route) {
             Span::none()
-        } else if recording() && context.is_sampled() {
+        } else if is_wanted(context) {
             // Errors are logged with their trace at every level of `RUST_LOG`.
             let span = tracing::error_span!(
                 target: TARGET,

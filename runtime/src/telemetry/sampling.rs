@@ -45,6 +45,16 @@ impl ShouldSample for Sampler {
 pub(super) struct Queues(pub(super) Vec<Queue>);
 
 impl Queues {
+    /// Whether any back end is likely to get spans that are made now.
+    pub(super) fn have_room(&self) -> bool {
+        self.0.iter().any(Queue::has_room)
+    }
+
+    /// Counts a span that was not made, because nobody would have got it.
+    pub(super) fn left_out(&self) {
+        self.0.iter().for_each(Queue::left_out);
+    }
+
     pub(super) fn put(&self, span: SpanData) {
         if let Some((last, others)) = self.0.split_last() {
             for queue in others {
