@@ -132,7 +132,7 @@ impl Collector {
     /// Waits until `found` finds something among the spans.
     ///
     /// # Panics
-    /// If it does not in [`PATIENCE`]; the message says what there was.
+    /// If it does not in a minute; the message says what there was.
     pub async fn wait_for<T>(&self, what: &str, mut found: impl FnMut(&[Span]) -> Option<T>) -> T {
         let mut arrived = self.shared.arrived.subscribe();
         let deadline = Instant::now() + PATIENCE;
