@@ -1,0 +1,18 @@
+output "ids" {
+  description = "Resource ids by what is in the database"
+  value       = local.ids
+}
+
+output "replica_ids" {
+  description = "Resource ids of the copies in the second region"
+  value       = { for store, cluster in azurerm_mongo_cluster.replica : store => cluster.id }
+}
+
+# No service starts before it can reach its database, nor the job before it may set its password.
+output "ready" {
+  description = "Known when the databases can be reached"
+  value = concat(
+    [for endpoint in azurerm_private_endpoint.this : endpoint.id],
+    [for assignment in azurerm_role_assignment.credentials : assignment.id],
+  )
+}
