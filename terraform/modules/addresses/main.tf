@@ -25,24 +25,14 @@ locals {
   bits = tonumber(split("/", var.address_space)[1])
 }
 
-output "apps" {
-  description = "Container Apps environment: a /23"
-  value       = cidrsubnet(var.address_space, 23 - local.bits, 0)
-}
-
-output "edge" {
-  description = "Application Gateway: a /24"
-  value       = cidrsubnet(var.address_space, 24 - local.bits, 2)
-}
-
-output "endpoints" {
-  description = "Private endpoints: a /26"
-  value       = cidrsubnet(var.address_space, 26 - local.bits, 12)
-}
-
-output "api_management" {
-  description = "API Management: a /27"
-  value       = cidrsubnet(var.address_space, 27 - local.bits, 26)
+output "subnets" {
+  description = "Its parts: apps (Container Apps environment, a /23), edge (Application Gateway, a /24), endpoints (private endpoints, a /26), api_management (a /27)"
+  value = {
+    apps           = cidrsubnet(var.address_space, 23 - local.bits, 0)
+    edge           = cidrsubnet(var.address_space, 24 - local.bits, 2)
+    endpoints      = cidrsubnet(var.address_space, 26 - local.bits, 12)
+    api_management = cidrsubnet(var.address_space, 27 - local.bits, 26)
+  }
 }
 
 output "platform" {

@@ -25,9 +25,11 @@ resource "azurerm_container_app_environment" "this" {
 }
 
 locals {
-  # Empty until images and secrets are there.
-  services = var.deployed ? var.services : {}
-  jobs     = var.deployed ? var.jobs : { for name, job in var.jobs : name => job if name == "secrets" }
+  # Images first, then the job that makes secrets, then who reads them.
+  services = var.stage == "services" ? var.services : {}
+  jobs = var.stage == "foundation" ? {} : {
+    for name, job in var.jobs : name => job if var.stage == "services" || name == "secrets"
+  }
 }
 
 resource "azurerm_container_app" "this" {
@@ -141,6 +143,11 @@ resource "azurerm_container_app" "this" {
       condition     = can(regex("@sha256:[0-9a-f]{64}$", var.images[each.key]))
       error_message = "Images are named by digest (NAME@sha256:…), so that what was scanned is what runs."
     }
+    # Also makes it wait for them.
+    precondition {
+      condition     = length(var.ready) > 0
+      error_message = "Roles, endpoints and databases come before the services."
+    }
   }
 }
 
@@ -188,6 +195,18 @@ resource "azurerm_container_app_job" "this" {
           value = env.value
         }
       }
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = can(regex("@sha256:[0-9a-f]{64}$", var.images["operator"]))
+      error_message = "Images are named by digest (NAME@sha256:…), so that what was scanned is what runs."
+    }
+    # Also makes it wait for them.
+    precondition {
+      condition     = length(var.ready) > 0
+      error_message = "Roles, endpoints and databases come before the jobs."
     }
   }
 }

@@ -28,9 +28,9 @@ variable "zone_redundant" {
   type        = bool
 }
 
-variable "deployed" {
-  description = "Whether there are images and secrets, so that services can start"
-  type        = bool
+variable "stage" {
+  description = "foundation: no apps; secrets: the job that makes secrets; services: everything"
+  type        = string
 }
 
 variable "names" {
@@ -89,14 +89,9 @@ variable "client_networks" {
   type        = list(string)
 }
 
-variable "workspace_id" {
-  description = "Log Analytics workspace"
-  type        = string
-}
-
-variable "action_group_id" {
-  description = "Who is woken"
-  type        = string
+variable "ready" {
+  description = "Known when roles, endpoints and databases are there"
+  type        = list(string)
 }
 
 variable "tags" {

@@ -30,8 +30,8 @@ output "zone_ids" {
 output "diagnosed" {
   description = "Resources whose logs are to be kept"
   value = {
-    "${var.base}-vnet"          = azurerm_virtual_network.this.id
-    "${var.base}-apps-nsg"      = azurerm_network_security_group.apps.id
-    "${var.base}-endpoints-nsg" = azurerm_network_security_group.endpoints.id
+    network   = azurerm_virtual_network.this.id
+    apps      = azurerm_network_security_group.apps.id
+    endpoints = azurerm_network_security_group.endpoints.id
   }
 }

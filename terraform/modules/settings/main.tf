@@ -14,6 +14,8 @@ locals {
     operator-to-audit    = { callee = "audit-service", caller = "operator" }
   }
 
+  store = { for what in ["ledger", "patients", "keys", "gateway"] : what => "${what}-store${var.store_suffix}" }
+
   shown = { for who in ["gateway", "patient-service", "projections", "operator"] :
     who => [for key, it in local.service_keys : key if it.caller == who]
   }
@@ -22,10 +24,10 @@ locals {
   }
 
   secrets = {
-    gateway         = concat(["gateway-store", "pepper"], local.shown["gateway"])
-    patient-service = concat(["patients-store", "keys-store", "command-key"], var.key_encryption_keys, local.shown["patient-service"], local.taken["patient-service"])
-    audit-service   = concat(["ledger-store", "seal-key"], var.signing_keys, local.taken["audit-service"])
-    projections     = concat(["patients-store", "keys-store"], var.key_encryption_keys, local.shown["projections"])
+    gateway         = concat([local.store["gateway"], "pepper"], local.shown["gateway"])
+    patient-service = concat([local.store["patients"], local.store["keys"], "command-key"], var.key_encryption_keys, local.shown["patient-service"], local.taken["patient-service"])
+    audit-service   = concat([local.store["ledger"], "seal-key"], var.signing_keys, local.taken["audit-service"])
+    projections     = concat([local.store["patients"], local.store["keys"]], var.key_encryption_keys, local.shown["projections"])
   }
 
   # Every secret that there has to be before a service starts.
@@ -56,8 +58,8 @@ locals {
   inside = { VITALOG_ALLOW_NETWORK = join(" ", var.networks) }
 
   read_models = {
-    VITALOG_PATIENTS_STORE = local.ref["patients-store"]
-    VITALOG_KEYS_STORE     = local.ref["keys-store"]
+    VITALOG_PATIENTS_STORE = local.ref[local.store["patients"]]
+    VITALOG_KEYS_STORE     = local.ref[local.store["keys"]]
     VITALOG_KEK            = join(",", [for name in var.key_encryption_keys : local.ref[name]])
     VITALOG_AUDIT_URL      = local.url["audit-service"]
   }
@@ -71,7 +73,7 @@ locals {
         # The platform's proxy keeps connections for 240 s, and stops sending after it has noticed twice.
         VITALOG_IDLE_TIMEOUT  = "250"
         VITALOG_DRAIN_DELAY   = "10"
-        VITALOG_SUBSCRIPTIONS = local.ref["gateway-store"]
+        VITALOG_SUBSCRIPTIONS = local.ref[local.store["gateway"]]
         VITALOG_PEPPER        = local.ref["pepper"]
         VITALOG_PATIENT_URL   = local.url["patient-service"]
         VITALOG_PATIENT_KEY   = local.ref["gateway-to-patient"]
@@ -98,7 +100,7 @@ locals {
     audit-service = merge(
       {
         VITALOG_AUDIT_LISTEN  = "0.0.0.0:7072"
-        VITALOG_LEDGER_STORE  = local.ref["ledger-store"]
+        VITALOG_LEDGER_STORE  = local.ref[local.store["ledger"]]
         VITALOG_LEDGER_KEY    = join(",", [for name in var.signing_keys : local.ref[name]])
         VITALOG_SEAL_KEY      = local.ref["seal-key"]
         VITALOG_AUDIT_CALLERS = local.callers["audit-service"]
@@ -150,13 +152,19 @@ output "jobs" {
     secrets = {
       identity = "secrets"
       command  = ["azure-secrets", "ensure"]
-      env = {
-        AZURE_CLIENT_ID       = var.client_ids["secrets"]
-        VITALOG_VAULT         = var.vault_uri
-        VITALOG_LEDGER_ORIGIN = var.ledger_origin
-        VITALOG_STORE_KIND    = var.store_kind
-        VITALOG_STORES        = join(" ", [for store in sort(keys(var.store_ids)) : "${store}=${var.store_ids[store]}"])
-      }
+      env = merge(
+        {
+          AZURE_CLIENT_ID       = var.client_ids["secrets"]
+          VITALOG_VAULT         = var.vault_uri
+          VITALOG_LEDGER_ORIGIN = var.ledger_origin
+          VITALOG_STORE_KIND    = var.store_kind
+          VITALOG_STORES        = join(" ", [for store in sort(keys(var.store_ids)) : "${store}=${var.store_ids[store]}"])
+        },
+        # The copies have their originals' passwords.
+        length(var.replica_ids) == 0 ? {} : {
+          VITALOG_REPLICAS = join(" ", [for store in sort(keys(var.replica_ids)) : "${store}=${var.replica_ids[store]}"])
+        },
+      )
     }
     # Adds and changes clients; puts the keys that it makes into the vault.
     subscriptions = {
@@ -165,7 +173,7 @@ output "jobs" {
       env = {
         AZURE_CLIENT_ID       = var.client_ids["secrets"]
         VITALOG_VAULT         = var.vault_uri
-        VITALOG_SUBSCRIPTIONS = local.ref["gateway-store"]
+        VITALOG_SUBSCRIPTIONS = local.ref[local.store["gateway"]]
         VITALOG_PEPPER        = local.ref["pepper"]
         VITALOG_AUDIT_URL     = local.url["audit-service"]
         VITALOG_OPERATOR_KEY  = local.ref["operator-to-audit"]
@@ -186,7 +194,7 @@ output "jobs" {
       command  = ["patient-service", "keys", "status"]
       env = {
         AZURE_CLIENT_ID    = var.client_ids["patient-service"]
-        VITALOG_KEYS_STORE = local.ref["keys-store"]
+        VITALOG_KEYS_STORE = local.ref[local.store["keys"]]
         VITALOG_KEK        = local.read_models.VITALOG_KEK
       }
     }

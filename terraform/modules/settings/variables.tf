@@ -58,6 +58,18 @@ variable "store_ids" {
   type        = map(string)
 }
 
+variable "store_suffix" {
+  description = "What the names of secrets with database URIs end with: empty for the first region, -b for the second, whose databases are copies"
+  type        = string
+  default     = ""
+}
+
+variable "replica_ids" {
+  description = "Resource ids of the second region's copies"
+  type        = map(string)
+  default     = {}
+}
+
 variable "ledger_origin" {
   description = "The ledger's name: stands in each record and in its keys, for ever"
   type        = string

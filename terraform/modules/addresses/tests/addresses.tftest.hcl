@@ -6,20 +6,20 @@ run "parts_have_the_sizes_that_azure_wants" {
   }
 
   assert {
-    condition     = output.apps == "10.40.0.0/23"
-    error_message = output.apps
+    condition     = output.subnets.apps == "10.40.0.0/23"
+    error_message = output.subnets.apps
   }
   assert {
-    condition     = output.edge == "10.40.2.0/24"
-    error_message = output.edge
+    condition     = output.subnets.edge == "10.40.2.0/24"
+    error_message = output.subnets.edge
   }
   assert {
-    condition     = output.endpoints == "10.40.3.0/26"
-    error_message = output.endpoints
+    condition     = output.subnets.endpoints == "10.40.3.0/26"
+    error_message = output.subnets.endpoints
   }
   assert {
-    condition     = output.api_management == "10.40.3.64/27"
-    error_message = output.api_management
+    condition     = output.subnets.api_management == "10.40.3.64/27"
+    error_message = output.subnets.api_management
   }
 }
 
@@ -33,12 +33,12 @@ run "parts_do_not_overlap_in_a_larger_network" {
   # First and last address as numbers, in ascending order of the parts.
   assert {
     condition = alltrue([
-      cidrhost(output.apps, -1) == "172.20.1.255",
-      cidrhost(output.edge, 0) == "172.20.2.0",
-      cidrhost(output.edge, -1) == "172.20.2.255",
-      cidrhost(output.endpoints, 0) == "172.20.3.0",
-      cidrhost(output.endpoints, -1) == "172.20.3.63",
-      cidrhost(output.api_management, 0) == "172.20.3.64",
+      cidrhost(output.subnets.apps, -1) == "172.20.1.255",
+      cidrhost(output.subnets.edge, 0) == "172.20.2.0",
+      cidrhost(output.subnets.edge, -1) == "172.20.2.255",
+      cidrhost(output.subnets.endpoints, 0) == "172.20.3.0",
+      cidrhost(output.subnets.endpoints, -1) == "172.20.3.63",
+      cidrhost(output.subnets.api_management, 0) == "172.20.3.64",
     ])
     error_message = "parts overlap"
   }
