@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, dead_code, reason = "the suite of the whole system has this file, too")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
@@ -60,6 +60,8 @@ pub struct Vault {
     pub token_requests: Vec<Option<String>>,
     /// The status of each answer to a request with a token.
     pub answers: Vec<u16>,
+    /// The names that were asked for with a token.
+    pub asked: BTreeSet<String>,
 }
 
 impl FakeVault {
@@ -195,6 +197,7 @@ fn answer(
     if !known {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)]).into_response();
     }
+    vault.asked.insert(name.to_owned());
     let error = |status: u16, code: &str| {
         let status = StatusCode::from_u16(status).unwrap();
         (status, Json(json!({"error": {"code": code, "message": code}}))).into_response()

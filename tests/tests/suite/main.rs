@@ -44,6 +44,7 @@ mod starts;
 mod subscriptions;
 mod tamper;
 mod telemetry_receivers;
+mod terraform;
 mod traces;
 mod users;
 mod vault;
