@@ -30,11 +30,11 @@ locals {
   ) }
 
   # Which service may read which secret, once the secrets are there.
-  readable = var.stage != "services" ? {} : merge([
-    for service, secrets in module.settings.secrets : { for secret in secrets : "${service}/${secret}" => { service = service, secret = secret } }
-    ], [
-    for service, secrets in one(module.settings_secondary[*].secrets) == null ? {} : module.settings_secondary[0].secrets : { for secret in secrets : "${service}/${secret}" => { service = service, secret = secret } }
-  ]...)
+  readable = var.stage != "services" ? {} : { for it in flatten([
+    for settings in concat([module.settings], module.settings_secondary[*]) : [
+      for service, secrets in settings.secrets : [for secret in secrets : { service = service, secret = secret }]
+    ]
+  ]) : "${it.service}/${it.secret}" => it... }
 }
 
 resource "azurerm_resource_group" "this" {
@@ -125,7 +125,7 @@ module "secrets" {
   tenant_id        = var.tenant_id
   trusted_services = var.edge == "application_gateway"
   endpoints        = local.endpoints["vault"]
-  readable         = local.readable
+  readable         = { for place, same in local.readable : place => same[0] }
   principal_ids    = module.identity.principal_ids
   job_principal_id = module.identity.principal_ids["secrets"]
   workspace_id     = module.observability.workspace_id

@@ -114,14 +114,14 @@ fn variables(mut program: Command, arguments: &[String]) -> BTreeMap<String, Str
     let help = program.args(arguments).arg("--help").env_clear().output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let mut variables = BTreeMap::new();
-    let mut option = String::new();
+    let mut option = "";
     for line in help.lines() {
         if let Some(rest) = line.trim_start().strip_prefix("--") {
-            option = rest.split([' ', '=']).next().unwrap().to_owned();
+            option = rest.split([' ', '=']).next().unwrap();
         }
         if let Some((_, rest)) = line.split_once("[env: ") {
             let name = rest.split(['=', ']']).next().unwrap();
-            variables.insert(option.clone(), name.to_owned());
+            variables.insert(option.to_owned(), name.to_owned());
         }
     }
     variables

@@ -26,7 +26,7 @@ use super::{
 
 const VAULT: &str = "keyvault:https://vitalog-test.vault.azure.net/secrets/";
 const DOMAIN: &str = ".internal.calm.westeurope.azurecontainerapps.io";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A value for each secret, as the job would make them.
 fn values(names: &[String], mongo: &str) -> BTreeMap<String, String> {
@@ -143,6 +143,7 @@ async fn what_terraform_sets_starts_the_whole_system_with_each_services_own_secr
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     let key = String::from_utf8(added.stdout).unwrap();
     let clinic = Api::new(&urls["gateway"].1).with_key(key.trim());
-    clinic.post("/patient", &samples::patient("JANE")).await.expect(201);
+    let created = clinic.post("/patient", &samples::patient("JANE")).await.expect(201);
+    assert_eq!(created.receipt().seq, 1, "after the record of the subscription");
     mongod::drop_databases(&prefix).await;
 }
