@@ -84,12 +84,28 @@ resource "azurerm_container_app" "this" {
     max_replicas                     = var.scale[each.key].max
     termination_grace_period_seconds = 60
 
+    dynamic "volume" {
+      for_each = local.services[each.key].folders
+      content {
+        name         = replace(trimprefix(volume.value, "/"), "/", "-")
+        storage_type = "EmptyDir"
+      }
+    }
+
     container {
       name   = each.key
       image  = "${var.registry_server}/${var.images[each.key]}"
       args   = local.services[each.key].args
       cpu    = var.scale[each.key].cpu
       memory = "${var.scale[each.key].cpu * 2}Gi"
+
+      dynamic "volume_mounts" {
+        for_each = local.services[each.key].folders
+        content {
+          name = replace(trimprefix(volume_mounts.value, "/"), "/", "-")
+          path = volume_mounts.value
+        }
+      }
 
       dynamic "env" {
         for_each = local.services[each.key].env

@@ -44,6 +44,7 @@ variable "services" {
     port    = number
     ingress = string
     args    = list(string)
+    folders = list(string)
     probes  = object({ startup = string, liveness = string, readiness = string })
     env     = map(string)
   }))

@@ -104,7 +104,9 @@ locals {
         VITALOG_LEDGER_KEY    = join(",", [for name in var.signing_keys : local.ref[name]])
         VITALOG_SEAL_KEY      = local.ref["seal-key"]
         VITALOG_AUDIT_CALLERS = local.callers["audit-service"]
-        VITALOG_ANCHORS       = join(" ", [for url in var.anchors : "azblob:${url}"])
+        # Lasts as long as the replica: what was signed before is known from the store's own seals alone.
+        VITALOG_CHECKPOINT_FILE = "/state/ledger.checkpoint"
+        VITALOG_ANCHORS         = join(" ", [for url in var.anchors : "azblob:${url}"])
         # What was signed since the last anchored checkpoint is remembered nowhere else.
         VITALOG_ANCHOR_EVERY = "15"
       },
@@ -120,15 +122,15 @@ locals {
   }
 
   shapes = {
-    gateway         = { port = 8080, ingress = "external", args = [] }
-    patient-service = { port = 7071, ingress = "internal", args = [] }
-    audit-service   = { port = 7072, ingress = "internal", args = ["serve"] }
-    projections     = { port = 7073, ingress = "none", args = ["follow"] }
+    gateway         = { port = 8080, ingress = "external", args = [], folders = [] }
+    patient-service = { port = 7071, ingress = "internal", args = [], folders = [] }
+    audit-service   = { port = 7072, ingress = "internal", args = ["serve"], folders = ["/state"] }
+    projections     = { port = 7073, ingress = "none", args = ["follow"], folders = [] }
   }
 }
 
 output "services" {
-  description = "By service: port, ingress (external, internal, none), arguments of its program, probes by path, environment"
+  description = "By service: port, ingress (external, internal, none), arguments of its program, folders that it writes to, probes by path, environment"
   value = { for service, shape in local.shapes : service => merge(shape, {
     probes = { startup = "/healthz", liveness = "/healthz", readiness = "/readyz" }
     env    = merge(local.telemetry, local.inside, local.environments[service], { AZURE_CLIENT_ID = var.client_ids[service] })

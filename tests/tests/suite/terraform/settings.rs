@@ -50,6 +50,7 @@ pub(super) struct Service {
     pub(super) port: u16,
     pub(super) ingress: String,
     pub(super) args: Vec<String>,
+    pub(super) folders: Vec<String>,
     pub(super) probes: BTreeMap<String, String>,
     pub(super) env: BTreeMap<String, String>,
 }

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use audit_verify::checkpoint::LedgerSecret;
@@ -14,7 +14,7 @@ use runtime::secrets::random_key_hex;
 use tests::{
     http::Api,
     mongod,
-    programs::{self, Program},
+    programs::{self, POLL_PAUSE, Program},
     samples,
     system::{free_address, wait_for_ready},
 };
@@ -111,6 +111,13 @@ async fn what_terraform_sets_starts_the_whole_system_with_each_services_own_secr
         std::fs::create_dir(&home).unwrap();
         let (listen, url) = &urls[name];
         let mut env = local(&environment(service, name, listen), &vault, &urls, &prefix, &anchor);
+        for mounted in &service.folders {
+            let here = home.join(mounted.trim_start_matches('/'));
+            std::fs::create_dir_all(&here).unwrap();
+            for value in env.values_mut() {
+                *value = value.replace(mounted, here.to_str().unwrap());
+            }
+        }
         env.extend(vault.environment(&home));
         let program = programs::built(name).unwrap();
         let program = Program::start_in(&program, &service.args, env, &home.join("log")).unwrap();
@@ -143,6 +150,12 @@ async fn what_terraform_sets_starts_the_whole_system_with_each_services_own_secr
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     let key = String::from_utf8(added.stdout).unwrap();
     let clinic = Api::new(&urls["gateway"].1).with_key(key.trim());
+    // Changes count within a second.
+    let deadline = Instant::now() + PATIENCE;
+    while clinic.get("/echo/resource").await.status != 200 {
+        assert!(Instant::now() < deadline, "the gateway does not know the new subscription");
+        tokio::time::sleep(POLL_PAUSE).await;
+    }
     let created = clinic.post("/patient", &samples::patient("JANE")).await.expect(201);
     assert_eq!(created.receipt().seq, 1, "after the record of the subscription");
     mongod::drop_databases(&prefix).await;
