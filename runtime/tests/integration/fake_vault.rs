@@ -1,5 +1,6 @@
-//! A vault and an identity endpoint, as far as a reader of secrets sees them: the REST of Key Vault
-//! over TLS, and the protocols by which machines and apps get tokens.
+//! A vault and an identity endpoint, as far as readers and writers of secrets see them: the REST of
+//! Key Vault over TLS, and the protocols by which machines and apps get tokens. At the same address
+//! is a resource manager, as far as databases' credentials are concerned.
 #![allow(unreachable_pub, dead_code, reason = "the suite of the whole system has this file, too")]
 
 use std::{
@@ -11,14 +12,15 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{Path as UrlPath, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, put},
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
@@ -31,6 +33,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What the app shows to its identity endpoint.
 pub const IDENTITY_HEADER: &str = "canary-identity-header";
+
+/// What tokens for the resource manager are for.
+const MANAGER: &str = "https://management.azure.com";
 
 /// The vault; it ends when it is dropped.
 pub struct FakeVault {
@@ -62,6 +67,16 @@ pub struct Vault {
     pub answers: Vec<u16>,
     /// The names that were asked for with a token.
     pub asked: BTreeSet<String>,
+    /// The expiry of each secret that was written, in seconds since 1970.
+    pub expiries: HashMap<String, Option<i64>>,
+    /// The password of each cluster, by resource id.
+    pub clusters: HashMap<String, String>,
+    /// The keys of each account, by resource id.
+    pub accounts: HashMap<String, [String; 2]>,
+    /// Changes that the resource manager took on: what was asked for.
+    pub managed: Vec<String>,
+    /// Whether the next change of a cluster fails after it was taken on.
+    pub change_fails: bool,
 }
 
 impl FakeVault {
@@ -114,6 +129,16 @@ impl FakeVault {
         format!("keyvault:https://{}/secrets/{name}", self.vault)
     }
 
+    /// The address of vault and resource manager.
+    pub fn address(&self) -> String {
+        format!("https://{}", self.vault)
+    }
+
+    /// The newest value of a secret.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.now().secrets.get(name).and_then(|versions| Some(versions.last()?.1.clone()))
+    }
+
     /// A client that trusts the vault's certificate, and for which this is also the metadata
     /// service of a virtual machine: plain HTTP goes to the identity endpoint, whatever the address.
     pub fn http(&self) -> reqwest::Client {
@@ -140,8 +165,11 @@ impl FakeVault {
 
 async fn serve_vault(listener: TcpListener, tls: TlsAcceptor, state: Shared) {
     let routes = Router::new()
+        .route("/secrets", get(list))
+        .route("/secrets/{name}", put(write))
         .route("/secrets/{name}/", get(newest))
         .route("/secrets/{name}/{version}", get(version))
+        .fallback(manage)
         .with_state(state.clone());
     loop {
         let (stream, _) = listener.accept().await.unwrap();
@@ -179,6 +207,125 @@ async fn version(
     answer(&state, &name, Some(&version), &query, &headers)
 }
 
+/// What anybody without the right token is answered.
+fn challenged(vault: &mut Vault, headers: &HeaderMap) -> Option<Response> {
+    const CHALLENGE: &str = "Bearer authorization=\"https://login.microsoftonline.com/tenant\", \
+                             resource=\"https://vault.azure.net\"";
+    let token = headers.get(header::AUTHORIZATION);
+    let known = token.is_some_and(|token| token == "Bearer the-right-token");
+    if token.is_some() && !known {
+        vault.answers.push(401);
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, CHALLENGE)];
+    (!known).then(|| (StatusCode::UNAUTHORIZED, challenge).into_response())
+}
+
+fn error(status: u16, code: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, Json(json!({"error": {"code": code, "message": code}}))).into_response()
+}
+
+async fn write(
+    State(state): State<Shared>,
+    UrlPath(name): UrlPath<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut vault = state.lock().unwrap();
+    if let Some(response) = challenged(&mut vault, &headers) {
+        return response;
+    }
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let value = body["value"].as_str().unwrap().to_owned();
+    vault.expiries.insert(name.clone(), body["attributes"]["exp"].as_i64());
+    let versions = vault.secrets.entry(name.clone()).or_default();
+    let version = format!("w{}", versions.len());
+    versions.push((version.clone(), value));
+    Json(json!({"id": format!("https://a.vault.azure.net/secrets/{name}/{version}")}))
+        .into_response()
+}
+
+async fn list(State(state): State<Shared>, headers: HeaderMap) -> Response {
+    let mut vault = state.lock().unwrap();
+    if let Some(response) = challenged(&mut vault, &headers) {
+        return response;
+    }
+    let entry = |name: &String| {
+        let attributes = json!({"enabled": true, "exp": vault.expiries.get(name)});
+        json!({"id": format!("https://a.vault.azure.net/secrets/{name}"), "attributes": attributes})
+    };
+    let entries: Vec<Value> = vault.secrets.keys().map(entry).collect();
+    Json(json!({ "value": entries })).into_response()
+}
+
+/// The resource manager: clusters have a password, accounts two keys. A change of a cluster is taken
+/// on, and done when it is looked at.
+async fn manage(
+    State(state): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut vault = state.lock().unwrap();
+    let token = headers.get(header::AUTHORIZATION);
+    if token.is_none_or(|token| token != "Bearer the-managers-token") {
+        return error(401, "InvalidAuthenticationToken");
+    }
+    if uri.query().is_none_or(|query| !query.starts_with("api-version=20")) {
+        return error(400, "MissingApiVersionParameter");
+    }
+    let path = uri.path().to_owned();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (id, verb) = path.rsplit_once('/').unwrap();
+    if path == "/operations/1" {
+        let status = if vault.change_fails { "Failed" } else { "Succeeded" };
+        return Json(json!({ "status": status })).into_response();
+    }
+    if method != Method::GET && verb != "listConnectionStrings" {
+        vault.managed.push(format!("{method} {path}"));
+    }
+    if vault.clusters.contains_key(&path) {
+        let host = path.rsplit('/').next().unwrap();
+        let shown = format!(
+            "mongodb+srv://<user>:<password>@{host}.mongocluster.cosmos.azure.com/?tls=true"
+        );
+        if method == Method::GET {
+            return Json(json!({"properties": {"connectionString": shown}})).into_response();
+        }
+        let administrator = &body["properties"]["administrator"];
+        assert_eq!(administrator["userName"], "vitalog");
+        if !vault.change_fails {
+            let password = administrator["password"].as_str().unwrap().to_owned();
+            vault.clusters.insert(path, password);
+        }
+        let host = headers[header::HOST].to_str().unwrap();
+        let at = format!("https://{host}/operations/1?api-version=2024-07-01");
+        return (StatusCode::ACCEPTED, [("azure-asyncoperation", at), ("retry-after", "0".into())])
+            .into_response();
+    }
+    let Some(keys) = vault.accounts.get_mut(id) else { return error(404, "ResourceNotFound") };
+    let names = ["Primary", "Secondary"];
+    match verb {
+        "listConnectionStrings" => {
+            let shown = |place: usize| {
+                let uri = format!(
+                    "mongodb://a:{}@a.mongo.cosmos.azure.com:10255/?ssl=true&retrywrites=false",
+                    keys[place]
+                );
+                json!({"connectionString": uri, "keyKind": names[place]})
+            };
+            Json(json!({"connectionStrings": [shown(0), shown(1)]})).into_response()
+        }
+        "regenerateKey" => {
+            let place = names.iter().position(|name| body["keyKind"] == *name).unwrap();
+            keys[place] = format!("{}x", keys[place]);
+            StatusCode::OK.into_response()
+        }
+        _ => error(404, "InvalidResourceType"),
+    }
+}
+
 fn answer(
     state: &Shared,
     name: &str,
@@ -186,22 +333,11 @@ fn answer(
     query: &HashMap<String, String>,
     headers: &HeaderMap,
 ) -> Response {
-    const CHALLENGE: &str = "Bearer authorization=\"https://login.microsoftonline.com/tenant\", \
-                             resource=\"https://vault.azure.net\"";
     let mut vault = state.lock().unwrap();
-    let token = headers.get(header::AUTHORIZATION);
-    let known = token.is_some_and(|token| token == "Bearer the-right-token");
-    if token.is_some() && !known {
-        vault.answers.push(401);
-    }
-    if !known {
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)]).into_response();
+    if let Some(response) = challenged(&mut vault, headers) {
+        return response;
     }
     vault.asked.insert(name.to_owned());
-    let error = |status: u16, code: &str| {
-        let status = StatusCode::from_u16(status).unwrap();
-        (status, Json(json!({"error": {"code": code, "message": code}}))).into_response()
-    };
     let response = if !query.contains_key("api-version") {
         error(400, "BadParameter")
     } else if !vault.refusals.is_empty() {
@@ -255,12 +391,19 @@ async fn token(
 ) -> Response {
     let mut vault = state.lock().unwrap();
     vault.token_requests.push(query.get("client_id").cloned());
-    let asked = query.get("resource").is_some_and(|it| it == "https://vault.azure.net");
-    if !asked || headers.get("metadata").is_none_or(|it| it != "true") || vault.no_identity {
+    const RESOURCES: [&str; 2] = ["https://vault.azure.net", MANAGER];
+    let resource = query.get("resource").map_or("", |it| it.trim_end_matches('/'));
+    if !RESOURCES.contains(&resource)
+        || headers.get("metadata").is_none_or(|it| it != "true")
+        || vault.no_identity
+    {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    let token = if vault.wrong_tokens { "another-token" } else { "the-right-token" };
-    let resource = "https://vault.azure.net";
+    let token = match (resource, vault.wrong_tokens) {
+        (_, true) => "another-token",
+        (MANAGER, false) => "the-managers-token",
+        _ => "the-right-token",
+    };
     Json(json!({
         "access_token": token, "expires_on": "4102444800", "token_type": "Bearer", "resource": resource
     }))

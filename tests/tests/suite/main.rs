@@ -27,6 +27,7 @@ mod ledger_processes;
 mod ledger_store;
 mod load;
 mod mutual_tls;
+mod operator_jobs;
 mod ops;
 mod owasp;
 mod projection_store;

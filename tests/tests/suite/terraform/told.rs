@@ -16,12 +16,13 @@ const READ_BESIDE_OPTIONS: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", "runtime/src/secrets/vault/store.rs"),
 ];
 
-/// Programs that are not of this workspace: they come with the image `operator`.
-const OTHERS: [&str; 1] = ["azure-secrets"];
-
 /// What the jobs are started with besides their own command (terraform/README.md).
-const ALSO_RUN: [(&str, &str); 3] =
-    [("read-models", "rebuild"), ("read-models", "digest"), ("subscriptions", "subscriptions add")];
+const ALSO_RUN: [(&str, &str, &str); 4] = [
+    ("read-models", "projections", "rebuild"),
+    ("read-models", "projections", "digest"),
+    ("subscriptions", "gateway", "subscriptions add"),
+    ("subscriptions", "azure-subscription", "add"),
+];
 
 /// Columns in which no help is broken into lines.
 const WIDE: &str = "100000";
@@ -71,17 +72,12 @@ fn every_variable_that_terraform_sets_is_read_by_the_program_that_it_is_set_for(
         }
         assert!(jobs.len() >= 4);
         for (name, job) in &jobs {
-            let program = &job.command[0];
-            if !OTHERS.contains(&program.as_str()) {
-                let mut known = known(program, &job.command[1..]);
-                for (_, other) in ALSO_RUN.iter().filter(|it| it.0 == name) {
-                    let words: Vec<String> = other.split(' ').map(ToOwned::to_owned).collect();
-                    known.extend(self::known(program, &words));
-                }
-                // For what puts the keys of new clients into the vault.
-                known.insert("VITALOG_VAULT".to_owned());
-                check(name, &job.env, &known);
+            let mut known = known(&job.command[0], &job.command[1..]);
+            for (_, program, arguments) in ALSO_RUN.iter().filter(|it| it.0 == name) {
+                let words: Vec<String> = arguments.split(' ').map(ToOwned::to_owned).collect();
+                known.extend(self::known(program, &words));
             }
+            check(name, &job.env, &known);
         }
     }
 }
@@ -92,8 +88,8 @@ fn every_variable_that_terraform_sets_is_read_by_the_program_that_it_is_set_for(
 fn every_variable_that_a_program_cannot_do_without_is_set() {
     let Settings { services, jobs, .. } = evaluated("vcore", NO_OIDC);
     let services = services.iter().map(|(name, it)| (name.clone(), it.args.clone(), &it.env));
-    let programs = jobs.values().filter(|job| !OTHERS.contains(&job.command[0].as_str()));
-    let jobs = programs.map(|job| (job.command[0].clone(), job.command[1..].to_vec(), &job.env));
+    let jobs =
+        jobs.values().map(|job| (job.command[0].clone(), job.command[1..].to_vec(), &job.env));
     let mut with_demands = 0;
     for (program, args, env) in services.chain(jobs) {
         let built = programs::built(&program).unwrap();
@@ -132,4 +128,14 @@ fn variables(mut program: Command, arguments: &[String]) -> BTreeMap<String, Str
         }
     }
     variables
+}
+
+#[test]
+fn the_job_makes_every_secret_that_a_service_reads_and_no_others() {
+    let Settings { all_secrets, .. } = evaluated("vcore", NO_OIDC);
+    let names =
+        Command::new(programs::built("azure-secrets").unwrap()).arg("names").output().unwrap();
+    let names = String::from_utf8(names.stdout).unwrap();
+    let made: BTreeSet<&str> = names.lines().collect();
+    assert_eq!(made, all_secrets.iter().map(String::as_str).collect());
 }
