@@ -1,9 +1,10 @@
-//! The dashboard, the alerts and the compose file of `runtime/ops`, tried with Prometheus's own
+//! The dashboard, the alerts and the compose file, tried with Prometheus's own
 //! programs and on a running system. Neither Grafana nor Docker runs here.
 
 mod compose;
 mod dashboard;
 mod files;
+mod images;
 mod live;
 mod operations;
 mod promql;

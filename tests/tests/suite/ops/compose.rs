@@ -11,13 +11,10 @@ use super::files::{self, list};
 /// A program of ours and its subcommand, and the variables that the compose file sets for it.
 fn told(service: &Value) -> Option<(Vec<String>, &serde_json::Map<String, Value>)> {
     let environment = service["environment"].as_object()?;
-    (service["image"] == "vitalog").then_some(())?;
-    let command = match service["command"][0].as_str()? {
-        // What the script runs.
-        "make-clients" => vec!["gateway".into(), "subscriptions".into(), "add".into()],
-        _ => list(&service["command"]).iter().map(|it| it.as_str().unwrap().to_owned()).collect(),
-    };
-    Some((command, environment))
+    let command = files::command(service)?;
+    // What the script runs.
+    let script = ["gateway", "subscriptions", "add"].map(str::to_owned);
+    Some((if command[0] == "make-clients" { script.into() } else { command }, environment))
 }
 
 /// What a command and those above it, whose options hold for it as well, say of themselves.
@@ -31,7 +28,7 @@ fn help(command: &[String]) -> String {
 
 #[test]
 fn each_variable_is_one_that_the_program_knows() {
-    let compose = files::yaml("compose.yaml");
+    let compose = files::compose();
     let mut looked_at = 0;
     for (name, service) in compose["services"].as_object().unwrap() {
         let Some((command, environment)) = told(service) else { continue };
@@ -52,25 +49,29 @@ fn each_variable_is_one_that_the_program_knows() {
 
 #[test]
 fn what_is_mounted_or_copied_exists() {
-    let compose = files::yaml("compose.yaml");
+    let compose = files::compose();
+    let dockerfile = files::text("../../Dockerfile");
+    let mut built = 0;
     let volumes = compose["volumes"].as_object().unwrap();
     for (name, service) in compose["services"].as_object().unwrap() {
         for volume in list(&service["volumes"]) {
             let source = volume.as_str().unwrap().split(':').next().unwrap();
             let is_there = match source.strip_prefix("./") {
-                Some(file) => files::folder().join(file).exists(),
+                Some(file) => files::root().join(file).exists(),
                 None => volumes.contains_key(source),
             };
             assert!(is_there, "{name}: {source}");
         }
-        let build = &service["build"];
-        if let Some(context) = build["context"].as_str() {
-            let context = files::folder().join(context);
-            assert!(context.join(build["dockerfile"].as_str().unwrap()).is_file(), "{name}");
-            assert!(context.join("Cargo.lock").is_file(), "{name}");
+        if let Some(target) = service["build"]["target"].as_str() {
+            assert!(dockerfile.contains(&format!(" AS {target}\n")), "{name}: {target}");
+            assert_eq!(service["image"], format!("vitalog-{target}"), "{name}");
+            assert_eq!(service["read_only"], true, "{name}");
+            assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
+            built += 1;
         }
     }
-    for line in files::text("Dockerfile").lines().filter(|line| line.starts_with("COPY ")) {
+    assert_eq!(built, 6, "services and jobs of ours");
+    for line in dockerfile.lines().filter(|line| line.starts_with("COPY ")) {
         let words: Vec<&str> = line.split(' ').skip(1).collect();
         let sources = &words[..words.len() - 1];
         let from_here = sources.iter().filter(|_| !line.contains("--from="));
@@ -82,7 +83,7 @@ fn what_is_mounted_or_copied_exists() {
 
 #[test]
 fn addresses_are_those_that_somebody_listens_on() {
-    let compose = files::yaml("compose.yaml");
+    let compose = files::compose();
     let services = compose["services"].as_object().unwrap();
     let mut open: BTreeSet<String> =
         ["mongo:27017", "jaeger:16686", "jaeger:4317", "prometheus:9090"].map(str::to_owned).into();
@@ -105,11 +106,6 @@ fn addresses_are_those_that_somebody_listens_on() {
         for port in list(&service["ports"]) {
             published
                 .push(format!("{name}:{}", port.as_str().unwrap().rsplit(':').next().unwrap()));
-        }
-        for word in list(&service["healthcheck"]["test"]) {
-            if let Some(rest) = word.as_str().unwrap().strip_prefix("http://127.0.0.1") {
-                named.insert(format!("{name}{}", rest.trim_end_matches("/readyz")));
-            }
         }
         let depended = &service["depends_on"];
         let depended = list(depended)
@@ -141,7 +137,7 @@ fn addresses_are_those_that_somebody_listens_on() {
 /// Grafana shows the dashboard at once if it finds it where it is told to look.
 #[test]
 fn grafana_is_told_where_dashboard_and_data_are() {
-    let compose = files::yaml("compose.yaml");
+    let compose = files::compose();
     let grafana = &compose["services"]["grafana"];
     let home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].as_str();
     let home = home.unwrap();
@@ -150,12 +146,12 @@ fn grafana_is_told_where_dashboard_and_data_are() {
         let mounts = |volume: &&Value| volume.as_str().unwrap().split(':').nth(1) == Some(at);
         volumes.iter().find(mounts).unwrap().as_str().unwrap().split(':').next().unwrap()
     };
-    assert_eq!(mounted(home), "./grafana/vitalog.json");
+    assert_eq!(mounted(home), "./runtime/ops/grafana/vitalog.json");
     let provider = &files::yaml("grafana/dashboards.yaml")["providers"][0];
     let looked_at = provider["options"]["path"].as_str().unwrap();
     assert_eq!(Path::new(home).parent(), Some(Path::new(looked_at)));
     for (kind, file) in [("dashboards", "dashboards.yaml"), ("datasources", "datasources.yaml")] {
         let at = format!("/etc/grafana/provisioning/{kind}/vitalog.yaml");
-        assert_eq!(mounted(&at), format!("./grafana/{file}"));
+        assert_eq!(mounted(&at), format!("./runtime/ops/grafana/{file}"));
     }
 }

@@ -1,4 +1,4 @@
-//! What stands in `runtime/ops`.
+//! What stands in `runtime/ops`, and the compose file.
 
 use std::{
     fs,
@@ -41,6 +41,19 @@ pub(super) fn yaml(file: &str) -> Value {
         .expect("Python with PyYAML: tests/run installs it, VITALOG_PYTHON names another");
     assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The compose file.
+pub(super) fn compose() -> Value {
+    yaml("../../compose.yaml")
+}
+
+/// The program of a service of ours and its arguments. An image of one service has its program alone.
+pub(super) fn command(service: &Value) -> Option<Vec<String>> {
+    let image = service["image"].as_str()?.strip_prefix("vitalog-")?;
+    let words = list(&service["command"]).iter().map(|word| word.as_str().unwrap());
+    let program = (image != "operator").then_some(image);
+    Some(program.into_iter().chain(words).map(ToOwned::to_owned).collect())
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {

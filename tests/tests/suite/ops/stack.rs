@@ -54,7 +54,7 @@ impl Stack {
             here.push((format!("{service}:{port}"), address.clone()));
             here.push((format!("0.0.0.0:{port}"), address));
         }
-        let compose = files::yaml("compose.yaml");
+        let compose = files::compose();
         let mut stack = Self { folder, here, compose, programs: BTreeMap::new() };
         let prefix = mongod::database("ops");
         for service in STARTED {
@@ -77,10 +77,8 @@ impl Stack {
 
     async fn spawn(&mut self, service: &'static str, prefix: &str) {
         let told = &self.compose["services"][service];
-        let command: Vec<String> = files::list(&told["command"])
-            .iter()
-            .map(|word| self.localised(word.as_str().unwrap()))
-            .collect();
+        let command = files::command(told).unwrap();
+        let command: Vec<String> = command.iter().map(|word| self.localised(word)).collect();
         let mut environment =
             BTreeMap::from([("VITALOG_DATABASE_PREFIX".to_owned(), prefix.to_owned())]);
         for (name, value) in told["environment"].as_object().into_iter().flatten() {
@@ -103,11 +101,11 @@ impl Stack {
         };
         let log = self.folder.path().join(format!("{service}.log"));
         let mut started = Program::start_in(&program, &command[1..], environment, &log).unwrap();
-        let tests = files::list(&told["healthcheck"]["test"]);
-        if let Some(health) =
-            tests.iter().find_map(|word| word.as_str()?.strip_prefix("http://127.0.0.1"))
-        {
-            let url = self.url(&format!("0.0.0.0{}", health.trim_end_matches("/readyz")));
+        let mut variables = told["environment"].as_object().into_iter().flatten();
+        // Where it serves; jobs end.
+        let is_listen = |name: &str| name.ends_with("_LISTEN") && !name.contains("METRICS");
+        if let Some((_, listen)) = variables.find(|it| is_listen(it.0)) {
+            let url = self.url(listen.as_str().unwrap());
             let ready = wait_for_ready(&url, PATIENCE).await;
             ready.unwrap_or_else(|error| panic!("{service}: {error}: {}", started.last_words()));
             self.programs.insert(service, started);
