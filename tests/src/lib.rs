@@ -14,5 +14,6 @@ pub mod otlp;
 pub mod programs;
 pub mod proxy;
 pub mod samples;
+pub mod smoke;
 pub mod system;
 pub mod walk_through;

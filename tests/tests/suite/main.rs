@@ -41,6 +41,7 @@ mod sealing;
 mod secrecy;
 mod security_md;
 mod signed_export;
+mod smoke;
 mod starts;
 mod subscriptions;
 mod tamper;
