@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::outside::http::HttpError;
 
+pub mod anchored;
 pub mod azure;
 pub mod directory;
 pub mod keeper;
@@ -42,6 +43,11 @@ pub trait Anchor: Send + Sync {
 
     /// Sizes of the checkpoints of a ledger, ascending.
     async fn sizes(&self, origin: &Name) -> Result<Vec<u64>, AnchorError>;
+
+    /// The largest of [`Anchor::sizes`], without reading all of them where the place allows that.
+    async fn newest(&self, origin: &Name) -> Result<Option<u64>, AnchorError> {
+        Ok(self.sizes(origin).await?.pop())
+    }
 
     /// The checkpoint of a size, as it is there: nothing about it is verified.
     async fn read(&self, origin: &Name, size: u64) -> Result<String, AnchorError>;
@@ -100,6 +106,19 @@ pub enum AnchorError {
     /// The note to be kept is no checkpoint of this ledger and size.
     #[error("only a checkpoint can be anchored")]
     NotACheckpoint(#[from] CheckpointError),
+}
+
+impl AnchorError {
+    /// Whether it is about reaching the anchor, and not about what is kept there.
+    pub(crate) const fn may_pass(&self) -> bool {
+        !matches!(
+            self,
+            Self::Differs { .. }
+                | Self::NotANote { .. }
+                | Self::NotACheckpoint(_)
+                | Self::TooMany { .. }
+        )
+    }
 }
 
 /// Every anchored checkpoint of a ledger with its size, ascending and not verified.

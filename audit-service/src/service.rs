@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    anchor::{Anchor, AnchorError, anchored},
     appender::{Appender, Head},
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, TreeHead},
     clock::{Clock, ClockGuard},
@@ -76,6 +77,15 @@ pub enum OpenError {
     /// The checkpoint file cannot be used.
     #[error("the remembered checkpoint cannot be used")]
     Checkpoint(#[from] CheckpointError),
+    /// An anchor cannot be read, or keeps what is not this ledger's; this process remembers no checkpoint
+    /// itself, so it cannot tell whether the store was cut back.
+    #[error("the anchor {anchor} does not say what was signed before: {why}")]
+    Anchored {
+        /// The anchor.
+        anchor: String,
+        /// Why not.
+        why: AnchorError,
+    },
     /// The process was told to stop while it waited for the store.
     #[error("stopped while waiting for the ledger store")]
     Stopped,
@@ -108,9 +118,14 @@ impl AuditLedger {
         let metrics = LedgerMetrics::new(meter);
         let component = readiness.component("ledger store");
         let Parts { store, signer, seal_key, checkpoint_file, clock, outside } = parts;
-        let (ledger, signs_since) =
-            verified(&*store, &signer, Arc::new(seal_key), &checkpoint_file, &component, shutdown)
-                .await?;
+        let (ledger, signs_since) = Opening {
+            store: &*store,
+            signer: &signer,
+            file: &checkpoint_file,
+            anchors: &outside.anchors,
+        }
+        .verified(Arc::new(seal_key), &component, shutdown)
+        .await?;
         if let Some(time) = signs_since {
             metrics.signs_since(time);
         }
@@ -191,48 +206,69 @@ impl AuditLedger {
     }
 }
 
-async fn verified(
-    store: &dyn LedgerStore,
-    signer: &CheckpointSigner,
-    seal_key: Arc<SealKey>,
-    file: &CheckpointFile,
-    component: &runtime::health::Component,
-    shutdown: &CancellationToken,
-) -> Result<(Ledger, Option<Timestamp>), OpenError> {
-    let opened = retry::until_ready("ledger store", component, shutdown, || async {
-        match open_once(store, signer, seal_key.clone(), file).await {
-            Err(OpenError::Start(StartError::Store(error @ StoreError::Unavailable(_)))) => {
-                Err(error)
-            }
-            // Anything else is an answer, and waiting does not change it.
-            answer => Ok(answer),
-        }
-    });
-    let (ledger, signs_since) = opened.await.ok_or(OpenError::Stopped)?.inspect_err(|error| {
-        component.not_ready("the stored ledger was refused");
-        tracing::error!(error = error as &dyn std::error::Error, "the stored ledger was refused");
-    })?;
-    tracing::info!(origin = %ledger.origin(), size = ledger.size(), "the ledger is open");
-    Ok((ledger, signs_since))
+/// What a stored ledger is opened with.
+struct Opening<'a> {
+    store: &'a dyn LedgerStore,
+    signer: &'a CheckpointSigner,
+    file: &'a CheckpointFile,
+    anchors: &'a [(String, Arc<dyn Anchor>)],
 }
 
-/// The ledger, and since when its key signs as far as that can be found.
-async fn open_once(
-    store: &dyn LedgerStore,
-    signer: &CheckpointSigner,
-    seal_key: Arc<SealKey>,
-    file: &CheckpointFile,
-) -> Result<(Ledger, Option<Timestamp>), OpenError> {
-    let looked_up = look_up(store, signer).await?;
-    looked_up.check_known(&file.known_keys()?)?;
-    let remembered = remembered(file, &looked_up, signer)?;
-    let ledger = start::open(store, &looked_up, seal_key, remembered).await?;
-    require_newest(ledger.keys(), signer)?;
-    let signs_since = match looked_up.rotated {
-        Some(time) => Some(time),
-        None => first_record(store).await,
-    };
-    Ok((ledger, signs_since))
+impl Opening<'_> {
+    /// Waits for a store or an anchor that cannot be reached.
+    async fn verified(
+        &self,
+        seal_key: Arc<SealKey>,
+        component: &runtime::health::Component,
+        shutdown: &CancellationToken,
+    ) -> Result<(Ledger, Option<Timestamp>), OpenError> {
+        let opened = retry::until_ready("ledger store", component, shutdown, || async {
+            match self.once(seal_key.clone()).await {
+                Err(error) if error.may_pass() => Err(error),
+                // Anything else is an answer, and waiting does not change it.
+                answer => Ok(answer),
+            }
+        });
+        let (ledger, signs_since) =
+            opened.await.ok_or(OpenError::Stopped)?.inspect_err(|error| {
+                component.not_ready("the stored ledger was refused");
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "the stored ledger was refused");
+            })?;
+        tracing::info!(origin = %ledger.origin(), size = ledger.size(), "the ledger is open");
+        Ok((ledger, signs_since))
+    }
+
+    /// The ledger, and since when its key signs as far as that can be found.
+    async fn once(&self, seal_key: Arc<SealKey>) -> Result<(Ledger, Option<Timestamp>), OpenError> {
+        let Self { store, signer, file, anchors } = *self;
+        let looked_up = look_up(store, signer).await?;
+        looked_up.check_known(&file.known_keys()?)?;
+        let signed_before = match remembered(file, &looked_up, signer)? {
+            None => anchored::newest(anchors, signer.origin(), &looked_up.keys)
+                .await
+                .map_err(|(anchor, why)| OpenError::Anchored { anchor, why })?,
+            remembered => remembered,
+        };
+        let ledger = start::open(store, &looked_up, seal_key, signed_before).await?;
+        require_newest(ledger.keys(), signer)?;
+        let signs_since = match looked_up.rotated {
+            Some(time) => Some(time),
+            None => first_record(store).await,
+        };
+        Ok((ledger, signs_since))
+    }
+}
+
+impl OpenError {
+    /// Whether it is about reaching the store or an anchor.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Start(StartError::Store(error)) => matches!(error, StoreError::Unavailable(_)),
+            Self::Anchored { why, .. } => why.may_pass(),
+            _ => false,
+        }
+    }
 }
 
 async fn first_record(store: &dyn LedgerStore) -> Option<Timestamp> {

@@ -30,6 +30,9 @@ const VERSION: HeaderValue = HeaderValue::from_static("2021-12-02");
 /// Blobs of one page of a listing.
 const PAGE: usize = 1_000;
 
+/// Digits of a size in a blob's name.
+const SIZE_DIGITS: usize = 20;
+
 /// Bytes of one page at most: a blob takes about a kilobyte in it.
 const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -64,7 +67,13 @@ pub enum Access {
 /// What a request is about.
 enum Target<'a> {
     Blob(&'a Name, u64),
-    Listing(&'a Name, &'a str),
+    /// Of blobs whose size begins with these digits.
+    Listing {
+        origin: &'a Name,
+        digits: &'a str,
+        marker: &'a str,
+        page: usize,
+    },
 }
 
 impl AzureBlobAnchor {
@@ -141,17 +150,61 @@ impl AzureBlobAnchor {
                 let name = [origin.as_str(), &file_name(*size)];
                 url.path_segments_mut().map_err(|()| AnchorError::Answer)?.extend(name);
             }
-            Target::Listing(origin, marker) => {
+            Target::Listing { origin, digits, marker, page } => {
                 let mut query = url.query_pairs_mut();
                 query.append_pair("restype", "container").append_pair("comp", "list");
-                query.append_pair("prefix", &format!("{origin}/"));
-                query.append_pair("maxresults", &PAGE.to_string());
+                query.append_pair("prefix", &format!("{origin}/{digits}"));
+                query.append_pair("maxresults", &page.to_string());
                 if !marker.is_empty() {
                     query.append_pair("marker", marker);
                 }
             }
         }
         Ok(url)
+    }
+
+    /// A page of blobs whose size begins with these digits.
+    async fn list(
+        &self,
+        origin: &Name,
+        digits: &str,
+        marker: &str,
+        page: usize,
+    ) -> Result<Page, AnchorError> {
+        let target = Target::Listing { origin, digits, marker, page };
+        let answer = self.ask(&target, None, MAX_PAGE_BYTES).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refused(&answer));
+        }
+        listing::parse(&answer.body).ok_or(AnchorError::Answer)
+    }
+
+    /// These digits and the largest one that any blob's size goes on with.
+    async fn largest_digit(
+        &self,
+        origin: &Name,
+        digits: &str,
+    ) -> Result<Option<String>, AnchorError> {
+        for digit in ('0'..='9').rev() {
+            let longer = format!("{digits}{digit}");
+            if self.any(origin, &longer).await? {
+                return Ok(Some(longer));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is a blob whose name begins so. A page may be short, even empty.
+    async fn any(&self, origin: &Name, digits: &str) -> Result<bool, AnchorError> {
+        let mut marker = String::new();
+        for _ in 0..MAX_PAGES {
+            let Page { names, next } = self.list(origin, digits, &marker, 1).await?;
+            if !names.is_empty() || next.is_empty() {
+                return Ok(!names.is_empty());
+            }
+            marker = next;
+        }
+        Err(AnchorError::Answer)
     }
 
     /// RFC 1123, as requests with a token need it.
@@ -194,11 +247,7 @@ impl Anchor for AzureBlobAnchor {
         let mut sizes = Vec::new();
         let mut marker = String::new();
         for _ in 0..MAX_PAGES {
-            let answer = self.ask(&Target::Listing(origin, &marker), None, MAX_PAGE_BYTES).await?;
-            if answer.status != StatusCode::OK {
-                return Err(refused(&answer));
-            }
-            let Page { names, next } = listing::parse(&answer.body).ok_or(AnchorError::Answer)?;
+            let Page { names, next } = self.list(origin, "", &marker, PAGE).await?;
             let ours = names.iter().filter_map(|name| size_in(name.strip_prefix(&prefix)?));
             sizes.extend(ours);
             if sizes.len() > MAX_ANCHORED {
@@ -211,6 +260,26 @@ impl Anchor for AzureBlobAnchor {
             marker = next;
         }
         Err(AnchorError::TooMany { limit: MAX_ANCHORED })
+    }
+
+    /// Digit by digit, as names sort as their sizes do: at most 201 short listings, whatever the number
+    /// of blobs.
+    async fn newest(&self, origin: &Name) -> Result<Option<u64>, AnchorError> {
+        let mut digits = String::new();
+        while digits.len() < SIZE_DIGITS {
+            let Some(longer) = self.largest_digit(origin, &digits).await? else {
+                if digits.is_empty() {
+                    return Ok(None);
+                }
+                // Something else than a checkpoint begins so.
+                return Ok(self.sizes(origin).await?.pop());
+            };
+            digits = longer;
+        }
+        match digits.parse() {
+            Ok(size) if self.any(origin, &format!("{digits}.checkpoint")).await? => Ok(Some(size)),
+            _ => Ok(self.sizes(origin).await?.pop()),
+        }
     }
 
     async fn read(&self, origin: &Name, size: u64) -> Result<String, AnchorError> {

@@ -24,7 +24,7 @@ use crate::{
     blob_store::{BlobStore, SAS},
     fixture::{
         Hung, Machine, ORIGIN, PATIENCE, Running, a_thread_is_left, event, eventually, name,
-        receipt, with_two_blocking_threads,
+        receipt, remember_the_empty_ledger, with_two_blocking_threads,
     },
     witness_fixture::{Log, Witness, ledger_secret, witness_secret},
 };
@@ -50,6 +50,7 @@ async fn check(anchor: &dyn Anchor) {
     let (origin, log, fork) = (name(ORIGIN), Log::new(), Log::forked_at(3));
     assert_eq!(read_all(anchor, &origin).await.unwrap(), []);
     assert!(matches!(anchor.read(&origin, 5).await, Err(AnchorError::Missing { size: 5 })));
+    assert_eq!(anchor.newest(&origin).await.unwrap(), None);
 
     let sizes = [5, 1, 64, 9, 10, 33, 2];
     for size in sizes {
@@ -71,6 +72,7 @@ async fn check(anchor: &dyn Anchor) {
     let mut expected: Vec<_> = sizes.iter().map(|size| (*size, log.note(*size))).collect();
     expected.sort_unstable();
     assert_eq!(read_all(anchor, &origin).await.unwrap(), expected);
+    assert_eq!(anchor.newest(&origin).await.unwrap(), Some(64));
 }
 
 #[tokio::test]
@@ -242,6 +244,24 @@ async fn a_listing_has_every_page() {
     assert_eq!(store.requests().len(), 7);
 }
 
+#[tokio::test]
+async fn the_newest_of_many_is_found_without_listing_all_and_whatever_else_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, anchor) = blob_anchor(&folder).await;
+    let put = |size: u64| store.put(&format!("{ORIGIN}/{size:020}.checkpoint"), "note");
+    (0..2_000).for_each(|number| put(number * 7));
+    let before = store.requests().len();
+    assert_eq!(anchor.newest(&name(ORIGIN)).await.unwrap(), Some(13_993));
+    assert!(store.requests().len() - before <= 201, "{}", store.requests().len() - before);
+    put(u64::MAX);
+    assert_eq!(anchor.newest(&name(ORIGIN)).await.unwrap(), Some(u64::MAX));
+    // Names that begin like a size and are none.
+    for other in ["9-notes.txt", "99999999999999999999.checkpoint", "00000000000000099999.old"] {
+        store.put(&format!("{ORIGIN}/{other}"), "note");
+        assert_eq!(anchor.newest(&name(ORIGIN)).await.unwrap(), Some(u64::MAX), "{other}");
+    }
+}
+
 #[test]
 fn a_directory_that_hangs_holds_one_thread_and_is_used_again_when_it_is_back() {
     with_two_blocking_threads(async {
@@ -276,6 +296,7 @@ async fn open(store: &MemoryLedger, outside: Outside) -> Running {
     let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     std::fs::remove_file(&file).unwrap();
     let checkpoint_file = audit_service::checkpoint::CheckpointFile::new(file.to_path_buf());
+    remember_the_empty_ledger(&checkpoint_file);
     Running::open(audit_service::Parts { outside, checkpoint_file, ..parts }).await.unwrap()
 }
 

@@ -7,6 +7,7 @@ mod fake_ledger;
 mod fixture;
 mod grown;
 
+mod anchored;
 mod anchors;
 mod api_append;
 mod api_external;

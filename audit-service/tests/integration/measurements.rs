@@ -18,7 +18,7 @@ use crate::{
     clock::{Hands, NOON},
     fixture::{
         FIRST_KEY, Machine, Running, by_command, event, eventually, genesis, nothing_stored,
-        outcome_unknown, read, receipt,
+        outcome_unknown, read, receipt, remember_the_empty_ledger,
     },
     key_rotation::{insider_block, rotate},
     notary::Failing,
@@ -244,6 +244,7 @@ async fn witnesses_and_anchors_age_each_by_itself() {
     };
     std::fs::create_dir(folder.path().join("good")).unwrap();
     let machine = Machine::new();
+    remember_the_empty_ledger(&machine.checkpoint_file());
     let parts = machine.parts(MemoryLedger::new());
     let running = Running::open(audit_service::Parts { outside, ..parts }).await.unwrap();
     let age = |kind, name| format!(r#"vitalog_{kind}_age_seconds{{{kind}="{name}"}}"#);

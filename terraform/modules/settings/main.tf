@@ -104,10 +104,10 @@ locals {
         VITALOG_LEDGER_KEY    = join(",", [for name in var.signing_keys : local.ref[name]])
         VITALOG_SEAL_KEY      = local.ref["seal-key"]
         VITALOG_AUDIT_CALLERS = local.callers["audit-service"]
-        # Lasts as long as the replica: what was signed before is known from the store's own seals alone.
+        # Lasts as long as the replica: a new one asks the anchors what was signed before.
         VITALOG_CHECKPOINT_FILE = "/state/ledger.checkpoint"
         VITALOG_ANCHORS         = join(" ", [for url in var.anchors : "azblob:${url}"])
-        # What was signed since the last anchored checkpoint is remembered nowhere else.
+        # What was signed since the last anchored checkpoint a new replica cannot miss.
         VITALOG_ANCHOR_EVERY = "15"
       },
       length(var.witnesses) == 0 ? {} : { VITALOG_WITNESSES = join(" ", var.witnesses) },

@@ -139,3 +139,18 @@ fn the_job_makes_every_secret_that_a_service_reads_and_no_others() {
     let made: BTreeSet<&str> = names.lines().collect();
     assert_eq!(made, all_secrets.iter().map(String::as_str).collect());
 }
+
+/// An alert on words that no service says would never fire.
+#[test]
+fn the_words_that_alerts_look_for_are_said() {
+    let alerts = source("terraform/modules/alerts/main.tf");
+    let words: Vec<&str> =
+        alerts.split("{ text = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(words.len(), 3, "{words:?}");
+    let files =
+        ["audit-service/src/anchor/keeper.rs", "gateway/src/config/subscriptions/command.rs"];
+    let said = files.map(source).concat();
+    for word in words {
+        assert!(said.contains(word), "nobody says {word}");
+    }
+}
