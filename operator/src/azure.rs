@@ -25,7 +25,7 @@ const MANAGERS: [&str; 3] =
     ["management.azure.com", "management.chinacloudapi.cn", "management.usgovcloudapi.net"];
 
 /// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a change of a database may take.
 const PATIENCE: Duration = Duration::from_mins(20);

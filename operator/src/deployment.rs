@@ -8,7 +8,7 @@ use crate::{Error, azure::Azure, names::STORES};
 /// Where secrets are kept.
 #[derive(Debug, Args)]
 pub struct VaultOptions {
-    /// The vault, as https://NAME.vault.azure.net
+    /// The vault, as `https://NAME.vault.azure.net`
     #[arg(long, env = "VITALOG_VAULT", value_name = "URL")]
     pub vault: String,
     /// The resource manager of the cloud
@@ -48,7 +48,7 @@ pub struct DeploymentOptions {
 /// What the databases are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StoreKind {
-    /// Azure DocumentDB clusters: one administrator with a password.
+    /// Clusters of the vCore kind: one administrator with a password.
     Vcore,
     /// Cosmos DB accounts: two keys.
     Ru,

@@ -50,17 +50,14 @@ fn new_ledger_key(origin: &Name) -> LedgerSecret {
 async fn ledger_key(azure: &Azure, origin: &Name, made: &mut Vec<String>) -> Result<(), Error> {
     let (name, public) = LEDGER_KEY;
     let unusable = |reason| Error::Unusable { name: name.to_owned(), reason };
-    let key = match azure.get(name).await? {
-        Some(text) => {
-            let text = text.text().map_err(|_| unusable("no signing key of a ledger"))?;
-            LedgerSecret::parse(text).map_err(|_| unusable("no signing key of a ledger"))?
-        }
-        None => {
-            let key = new_ledger_key(origin);
-            azure.set(name, &Secret::new(key.to_text().as_bytes()), true).await?;
-            made.push(name.to_owned());
-            key
-        }
+    let key = if let Some(text) = azure.get(name).await? {
+        let text = text.text().map_err(|_| unusable("no signing key of a ledger"))?;
+        LedgerSecret::parse(text).map_err(|_| unusable("no signing key of a ledger"))?
+    } else {
+        let key = new_ledger_key(origin);
+        azure.set(name, &Secret::new(key.to_text().as_bytes()), true).await?;
+        made.push(name.to_owned());
+        key
     };
     if key.origin() != origin {
         return Err(unusable("of another ledger than VITALOG_LEDGER_ORIGIN says"));

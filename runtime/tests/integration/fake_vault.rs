@@ -37,6 +37,9 @@ pub const IDENTITY_HEADER: &str = "canary-identity-header";
 /// What tokens for the resource manager are for.
 const MANAGER: &str = "https://management.azure.com";
 
+/// What tokens are given for.
+const TOKENS_FOR: [&str; 2] = ["https://vault.azure.net", MANAGER];
+
 /// The vault; it ends when it is dropped.
 pub struct FakeVault {
     vault: SocketAddr,
@@ -50,6 +53,7 @@ type Shared = Arc<Mutex<Vault>>;
 
 /// What the vault has, and how it is today.
 #[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a trouble of its own")]
 pub struct Vault {
     /// The versions of each secret, oldest first: name and value.
     pub secrets: HashMap<String, Vec<(String, String)>>,
@@ -391,9 +395,8 @@ async fn token(
 ) -> Response {
     let mut vault = state.lock().unwrap();
     vault.token_requests.push(query.get("client_id").cloned());
-    const RESOURCES: [&str; 2] = ["https://vault.azure.net", MANAGER];
     let resource = query.get("resource").map_or("", |it| it.trim_end_matches('/'));
-    if !RESOURCES.contains(&resource)
+    if !TOKENS_FOR.contains(&resource)
         || headers.get("metadata").is_none_or(|it| it != "true")
         || vault.no_identity
     {
