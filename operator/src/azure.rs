@@ -30,6 +30,9 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a change of a database may take.
 const PATIENCE: Duration = Duration::from_mins(20);
 
+/// The outcome of a change that takes longer.
+const TOO_SLOW: &str = "still under way after 20 minutes";
+
 /// Between two looks whether a change is done, where the service names no time.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -166,23 +169,58 @@ impl Azure {
         Ok(listed)
     }
 
-    /// Asks the resource manager, and waits until what it has taken on is done.
+    /// Asks the resource manager about a resource, or for an action on it, and waits until what it has
+    /// taken on is done.
     pub(crate) async fn manage(
         &self,
         method: Method,
-        path: &str,
+        id: &str,
+        action: Option<&str>,
         version: &str,
         body: Option<&Value>,
     ) -> Result<Value, Error> {
+        let path = action.map_or_else(|| id.to_owned(), |action| format!("{id}/{action}"));
         let what = format!("{method} {path}");
-        let mut url = self.manager.join(path).map_err(|_| Error::Answer(what.clone()))?;
-        url.query_pairs_mut().append_pair("api-version", version);
+        let url = self.url(&what, &path, version)?;
         let answer = self.send(&what, method, url, body).await?;
         let later = answer.headers().get("azure-asyncoperation");
         let later = later.or_else(|| answer.headers().get(header::LOCATION)).cloned();
         match later {
-            Some(later) if answer.status() != StatusCode::OK => self.done(&what, &later).await,
+            Some(later) if answer.status() != StatusCode::OK => {
+                match self.done(&what, &later).await {
+                    // Roles on a resource alone may not read operations, which are the subscription's.
+                    Err(Error::Refused { status: 401 | 403 | 404, .. }) => {
+                        self.settled(&what, id, version).await
+                    }
+                    done => done,
+                }
+            }
             _ => json(&what, answer).await,
+        }
+    }
+
+    fn url(&self, what: &str, path: &str, version: &str) -> Result<Url, Error> {
+        let mut url = self.manager.join(path).map_err(|_| Error::Answer(what.to_owned()))?;
+        url.query_pairs_mut().append_pair("api-version", version);
+        Ok(url)
+    }
+
+    /// Looks at a resource until it is no more being changed.
+    async fn settled(&self, what: &str, id: &str, version: &str) -> Result<Value, Error> {
+        let url = self.url(what, id, version)?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            tokio::time::sleep(POLL).await;
+            let answer = self.send(what, Method::GET, url.clone(), None).await?;
+            let resource = json(what, answer).await?;
+            match resource["properties"]["provisioningState"].as_str() {
+                Some("Succeeded") => return Ok(resource),
+                Some(outcome @ ("Failed" | "Canceled")) => return Err(unfinished(what, outcome)),
+                _ if tokio::time::Instant::now() > deadline => {
+                    return Err(unfinished(what, TOO_SLOW));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -203,16 +241,10 @@ impl Azure {
             let state = json(what, answer).await.unwrap_or_default();
             match state["status"].as_str() {
                 Some("Succeeded") => return Ok(state),
-                Some(outcome @ ("Failed" | "Canceled")) => {
-                    return Err(Error::Unfinished {
-                        what: what.to_owned(),
-                        outcome: outcome.to_owned(),
-                    });
-                }
+                Some(outcome @ ("Failed" | "Canceled")) => return Err(unfinished(what, outcome)),
                 None if !is_under_way => return Ok(state),
                 _ if tokio::time::Instant::now() > deadline => {
-                    let outcome = "still under way after 20 minutes".to_owned();
-                    return Err(Error::Unfinished { what: what.to_owned(), outcome });
+                    return Err(unfinished(what, TOO_SLOW));
                 }
                 _ => tokio::time::sleep(pause.min(LONGEST_PAUSE)).await,
             }
@@ -265,6 +297,10 @@ impl Azure {
         }
         unreachable!("the loop ends with an answer")
     }
+}
+
+fn unfinished(what: &str, outcome: &str) -> Error {
+    Error::Unfinished { what: what.to_owned(), outcome: outcome.to_owned() }
 }
 
 async fn json(what: &str, answer: reqwest::Response) -> Result<Value, Error> {

@@ -51,12 +51,12 @@ pub async fn set_password(azure: &Azure, id: &str, password: &Secret) -> Result<
     let text = password.text().map_err(|_| Error::Answer(id.to_owned()))?;
     let administrator = json!({"userName": ADMINISTRATOR, "password": text});
     let body = json!({"properties": {"administrator": administrator}});
-    azure.manage(Method::PATCH, id, CLUSTERS, Some(&body)).await.map(|_| ())
+    azure.manage(Method::PATCH, id, None, CLUSTERS, Some(&body)).await.map(|_| ())
 }
 
 /// The URI of a cluster with this password.
 pub async fn cluster_uri(azure: &Azure, id: &str, password: &Secret) -> Result<Secret, Error> {
-    let cluster = azure.manage(Method::GET, id, CLUSTERS, None).await?;
+    let cluster = azure.manage(Method::GET, id, None, CLUSTERS, None).await?;
     let unreadable = || Error::Answer(format!("GET {id}"));
     let shown = cluster["properties"]["connectionString"].as_str().ok_or_else(unreadable)?;
     let host = host(shown).ok_or_else(unreadable)?;
@@ -85,15 +85,15 @@ pub fn password_in(name: &str, uri: &Secret) -> Result<Secret, Error> {
 
 /// The URI of an account with one of its keys.
 pub async fn account_uri(azure: &Azure, id: &str, which: Which) -> Result<Secret, Error> {
-    let path = format!("{id}/listConnectionStrings");
-    let answer = azure.manage(Method::POST, &path, ACCOUNTS, None).await?;
+    let action = "listConnectionStrings";
+    let answer = azure.manage(Method::POST, id, Some(action), ACCOUNTS, None).await?;
     let strings = answer["connectionStrings"].as_array().map_or(&[][..], Vec::as_slice);
     let is_it = |it: &&Value| {
         it["keyKind"] == which.name()
             || it["description"] == format!("{} MongoDB Connection String", which.name())
     };
     let uri = strings.iter().find(is_it).and_then(|it| it["connectionString"].as_str());
-    let uri = uri.ok_or_else(|| Error::Answer(format!("POST {path}")))?;
+    let uri = uri.ok_or_else(|| Error::Answer(format!("POST {id}/{action}")))?;
     // The services want to see that it is encrypted, in the name that the driver's specification gives.
     Ok(Secret::new(uri.replace("ssl=true", "tls=true")))
 }
@@ -101,8 +101,7 @@ pub async fn account_uri(azure: &Azure, id: &str, which: Which) -> Result<Secret
 /// Makes one of an account's keys anew.
 pub async fn regenerate(azure: &Azure, id: &str, which: Which) -> Result<(), Error> {
     let body = json!({"keyKind": which.name()});
-    let path = format!("{id}/regenerateKey");
-    azure.manage(Method::POST, &path, ACCOUNTS, Some(&body)).await.map(|_| ())
+    azure.manage(Method::POST, id, Some("regenerateKey"), ACCOUNTS, Some(&body)).await.map(|_| ())
 }
 
 /// Which of an account's keys the services have: the one in their URI.

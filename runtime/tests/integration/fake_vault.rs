@@ -81,6 +81,8 @@ pub struct Vault {
     pub managed: Vec<String>,
     /// Whether the next change of a cluster fails after it was taken on.
     pub change_fails: bool,
+    /// Operations may not be looked at, resources may.
+    pub operations_refused: bool,
 }
 
 impl FakeVault {
@@ -283,6 +285,9 @@ async fn manage(
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (id, verb) = path.rsplit_once('/').unwrap();
     if path == "/operations/1" {
+        if vault.operations_refused {
+            return error(403, "AuthorizationFailed");
+        }
         let status = if vault.change_fails { "Failed" } else { "Succeeded" };
         return Json(json!({ "status": status })).into_response();
     }
@@ -295,7 +300,9 @@ async fn manage(
             "mongodb+srv://<user>:<password>@{host}.mongocluster.cosmos.azure.com/?tls=true"
         );
         if method == Method::GET {
-            return Json(json!({"properties": {"connectionString": shown}})).into_response();
+            let state = if vault.change_fails { "Failed" } else { "Succeeded" };
+            let properties = json!({"connectionString": shown, "provisioningState": state});
+            return Json(json!({ "properties": properties })).into_response();
         }
         let administrator = &body["properties"]["administrator"];
         assert_eq!(administrator["userName"], "vitalog");

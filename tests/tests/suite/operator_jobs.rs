@@ -203,12 +203,20 @@ fn a_clusters_password_is_replaced_and_its_copys_uri_with_it() {
     for name in ["ledger-store", "ledger-store-b"] {
         assert!(deployment.value(name).contains(&format!(":{password}@")), "{name}");
     }
-    // A change that Azure takes on and then gives up changes nothing in the vault.
+    // A change that Azure takes on and then gives up changes nothing in the vault, whether the job may
+    // look at the operation or at the resource alone.
     let before = deployment.value("keys-store");
-    deployment.vault.now().change_fails = true;
-    let complaint = deployment.refused(&["rotate", "keys-store"]);
-    assert!(complaint.contains("ended as Failed"), "{complaint}");
-    assert_eq!(deployment.value("keys-store"), before);
+    for refused in [false, true] {
+        deployment.vault.now().operations_refused = refused;
+        deployment.vault.now().change_fails = true;
+        let complaint = deployment.refused(&["rotate", "keys-store"]);
+        assert!(complaint.contains("ended as Failed"), "{complaint}");
+        assert_eq!(deployment.value("keys-store"), before);
+        deployment.vault.now().change_fails = false;
+    }
+    deployment.done(&["rotate", "keys-store"]);
+    let password = deployment.vault.now().clusters[&id("keys", "")].clone();
+    assert!(deployment.value("keys-store").contains(&format!(":{password}@")));
 }
 
 #[test]
