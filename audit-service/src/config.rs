@@ -21,7 +21,8 @@ use crate::{
     checkpoint::{CheckpointError, CheckpointFile, CheckpointSigner, new_signing_key},
     outside::OutsideArgs,
     rotate_key::RotateKeyArgs,
-    seal::SealKey,
+    seal::SealKeys,
+    seal_keys::{SealKeySpec, SealKeysError},
     service::{Parts, system_clock},
     store::{
         LedgerStore,
@@ -89,10 +90,17 @@ pub struct ServeArgs {
     /// REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
     #[arg(long, env = "VITALOG_LEDGER_KEY", value_delimiter = ',', required = true)]
     pub signing_key: Vec<SecretRef>,
-    /// The key that seals blocks: 32 bytes, hexadecimal or base64. REF is `env:NAME`, `file:/path`
-    /// or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_SEAL_KEY")]
-    pub seal_key: SecretRef,
+    /// The key that seals blocks: 32 bytes, hexadecimal or base64. REF, or `REF,OTHER_REF` while it is
+    /// rotated and `REF,OLDER_REF@SIZE` afterwards: seals of the older one count up to SIZE records.
+    /// REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
+    #[arg(
+        long = "seal-key",
+        env = "VITALOG_SEAL_KEY",
+        value_name = "REF",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub seal_keys: Vec<SealKeySpec>,
     /// File that remembers the highest checkpoint outside the store.
     #[arg(long, env = "VITALOG_CHECKPOINT_FILE")]
     pub checkpoint_file: PathBuf,
@@ -131,6 +139,9 @@ pub enum ConfigError {
     /// A secret cannot be used.
     #[error("a secret cannot be used")]
     Secret(#[from] SecretError),
+    /// The seal keys cannot be used.
+    #[error("blocks cannot be sealed")]
+    Seal(#[from] SealKeysError),
     /// The signing key or checkpoint cannot be used.
     #[error("the signing key cannot be used")]
     Key(#[from] CheckpointError),
@@ -161,7 +172,7 @@ impl ServeArgs {
     fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
         over.store("--store", &self.store)?;
         over.keys("--signing-key", &self.signing_key)?;
-        over.keys("--seal-key", [&self.seal_key])?;
+        over.keys("--seal-key", self.seal_keys.iter().map(SealKeySpec::key))?;
         over.callers(&self.callers)
     }
 
@@ -177,7 +188,7 @@ impl ServeArgs {
         let (args, known) = (Arc::clone(&self), callers.clone());
         let loaded =
             secrets::loading(readiness, shutdown, move || args.load(&overrides, &known)).await?;
-        let (signer, seal_key) = loaded.ok_or(ConfigError::Stopped)?;
+        let (signer, seal_keys) = loaded.ok_or(ConfigError::Stopped)?;
         tokio::spawn(callers.clone().keep_reloading(self.callers.clone(), shutdown.clone()));
         let options = MongoOptions { cosmos_consistency: self.cosmos_consistency };
         let store =
@@ -187,7 +198,7 @@ impl ServeArgs {
             outside: self.outside.outside(&clock),
             store,
             signer,
-            seal_key,
+            seal_keys,
             checkpoint_file: CheckpointFile::new(&self.checkpoint_file),
             clock,
         })
@@ -197,7 +208,7 @@ impl ServeArgs {
         &self,
         overrides: &Overrides,
         callers: &Callers,
-    ) -> Result<(CheckpointSigner, SealKey), ConfigError> {
+    ) -> Result<(CheckpointSigner, SealKeys), ConfigError> {
         self.harden(overrides)?;
         callers.reload(&self.callers)?;
         let signing_keys =
@@ -208,7 +219,7 @@ impl ServeArgs {
             // says later what is wrong with it.
             let _ = sas.load();
         }
-        Ok((signer, SealKey::new(*self.seal_key.load()?.key32()?)))
+        Ok((signer, SealKeySpec::load_all(&self.seal_keys)?))
     }
 }
 

@@ -17,14 +17,14 @@ use domain::{
 pub use crate::block::entries;
 use crate::{
     block::{Block, CommandEntry, StreamEntry},
-    seal::SealKey,
+    seal::SealKeys,
 };
 
 /// The end of the ledger: its chain and the right edge of its Merkle tree.
 #[derive(Clone)]
 pub struct Ledger {
     keys: KeyHistory,
-    seal_key: Arc<SealKey>,
+    seal_keys: Arc<SealKeys>,
     link: Link,
     frontier: Frontier,
 }
@@ -112,9 +112,9 @@ impl FoldError {
 
 impl Ledger {
     /// The empty ledger, whose checkpoints this key signs first.
-    pub fn genesis(key: LedgerKey, seal_key: Arc<SealKey>) -> Self {
+    pub fn genesis(key: LedgerKey, seal_keys: Arc<SealKeys>) -> Self {
         let keys = KeyHistory::new(key);
-        Self { keys, seal_key, link: Link::genesis(), frontier: Frontier::default() }
+        Self { keys, seal_keys, link: Link::genesis(), frontier: Frontier::default() }
     }
 
     /// A ledger that goes on after `frontier`, where `link` is known to be its last link and
@@ -204,7 +204,7 @@ impl Ledger {
         if block.root != next.root() || block.frontier != next.frontier.hashes() {
             return Err(FoldError::Root { first });
         }
-        if !next.seal_key.verify(next.origin(), next.size(), block.root, &block.seal) {
+        if !next.seal_keys.verify(next.origin(), next.size(), block.root, &block.seal) {
             return Err(FoldError::Seal { first });
         }
         if entries(&records) != (block.streams.clone(), block.commands.clone()) {
@@ -216,7 +216,7 @@ impl Ledger {
     }
 
     fn seal(&self, root: Hash) -> Mac {
-        self.seal_key.seal(self.origin(), self.size(), root)
+        self.seal_keys.seal(self.origin(), self.size(), root)
     }
 }
 

@@ -25,6 +25,7 @@ pub mod key_lookup;
 pub mod metrics;
 pub mod notary;
 pub mod queue;
+pub mod seal_keys;
 pub mod service;
 pub mod start;
 mod stop;

@@ -26,7 +26,7 @@ use crate::{
     prover::Prover,
     queue::Queue,
     recent::Recent,
-    seal::SealKey,
+    seal::SealKeys,
     start::{self, StartError},
     store::{LedgerStore, StoreError},
     tail::TailGuard,
@@ -44,7 +44,7 @@ pub struct Parts {
     /// Signs checkpoints, with the current key or the next; names the ledger.
     pub signer: CheckpointSigner,
     /// Seals blocks.
-    pub seal_key: SealKey,
+    pub seal_keys: SealKeys,
     /// Remembers the highest checkpoint.
     pub checkpoint_file: CheckpointFile,
     /// The time.
@@ -117,14 +117,14 @@ impl AuditLedger {
     ) -> Result<Self, OpenError> {
         let metrics = LedgerMetrics::new(meter);
         let component = readiness.component("ledger store");
-        let Parts { store, signer, seal_key, checkpoint_file, clock, outside } = parts;
+        let Parts { store, signer, seal_keys, checkpoint_file, clock, outside } = parts;
         let (ledger, signs_since) = Opening {
             store: &*store,
             signer: &signer,
             file: &checkpoint_file,
             anchors: &outside.anchors,
         }
-        .verified(Arc::new(seal_key), &component, shutdown)
+        .verified(Arc::new(seal_keys), &component, shutdown)
         .await?;
         if let Some(time) = signs_since {
             metrics.signs_since(time);
@@ -218,12 +218,12 @@ impl Opening<'_> {
     /// Waits for a store or an anchor that cannot be reached.
     async fn verified(
         &self,
-        seal_key: Arc<SealKey>,
+        seal_keys: Arc<SealKeys>,
         component: &runtime::health::Component,
         shutdown: &CancellationToken,
     ) -> Result<(Ledger, Option<Timestamp>), OpenError> {
         let opened = retry::until_ready("ledger store", component, shutdown, || async {
-            match self.once(seal_key.clone()).await {
+            match self.once(seal_keys.clone()).await {
                 Err(error) if error.may_pass() => Err(error),
                 // Anything else is an answer, and waiting does not change it.
                 answer => Ok(answer),
@@ -240,7 +240,10 @@ impl Opening<'_> {
     }
 
     /// The ledger, and since when its key signs as far as that can be found.
-    async fn once(&self, seal_key: Arc<SealKey>) -> Result<(Ledger, Option<Timestamp>), OpenError> {
+    async fn once(
+        &self,
+        seal_keys: Arc<SealKeys>,
+    ) -> Result<(Ledger, Option<Timestamp>), OpenError> {
         let Self { store, signer, file, anchors } = *self;
         let looked_up = look_up(store, signer).await?;
         looked_up.check_known(&file.known_keys()?)?;
@@ -250,7 +253,7 @@ impl Opening<'_> {
                 .map_err(|(anchor, why)| OpenError::Anchored { anchor, why })?,
             remembered => remembered,
         };
-        let ledger = start::open(store, &looked_up, seal_key, signed_before).await?;
+        let ledger = start::open(store, &looked_up, seal_keys, signed_before).await?;
         require_newest(ledger.keys(), signer)?;
         let signs_since = match looked_up.rotated {
             Some(time) => Some(time),

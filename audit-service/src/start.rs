@@ -13,7 +13,7 @@ use crate::{
     checkpoint::TreeHead,
     key_lookup::LookedUp,
     ledger::{FoldError, Ledger},
-    seal::SealKey,
+    seal::SealKeys,
     store::{LedgerStore, StoreError},
 };
 
@@ -86,10 +86,10 @@ pub enum StartError {
 pub async fn open(
     store: &dyn LedgerStore,
     looked_up: &LookedUp,
-    seal_key: Arc<SealKey>,
+    seal_keys: Arc<SealKeys>,
     remembered: Option<TreeHead>,
 ) -> Result<Ledger, StartError> {
-    let mut ledger = Ledger::genesis(looked_up.keys.at(0).clone(), seal_key);
+    let mut ledger = Ledger::genesis(looked_up.keys.at(0).clone(), seal_keys);
     match remembered {
         Some(signed) if signed.size > 0 => {
             ledger = resume_at(store, ledger, looked_up, signed).await?;

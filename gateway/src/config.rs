@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::client::{ClientError, Connector};
 use runtime::hardening::{Insecure, Overrides};
 use runtime::listener::Peers;
-use runtime::secrets::{Secret, SecretError};
+use runtime::secrets::{Secret, SecretError, SecretRef};
 use runtime::telemetry::TelemetryArgs;
 
 use crate::subscriptions::SubscriptionsLocation;
@@ -61,8 +61,8 @@ pub struct Settings {
     pub audit: UpstreamSettings,
     /// Where the subscriptions are.
     pub subscriptions: SubscriptionsLocation,
-    /// The secret under which digests of keys are stored.
-    pub pepper: Secret,
+    /// The secrets under which digests of keys are stored, the newest first.
+    pub peppers: Vec<Secret>,
     /// Whose tokens are taken; none without it.
     pub oidc: Option<OidcSettings>,
     /// See [`UPSTREAM_TIMEOUT`].
@@ -97,7 +97,7 @@ impl Settings {
             connector: runtime::client::internal_connector(),
             audit,
             subscriptions: subscriptions.into(),
-            pepper,
+            peppers: vec![pepper],
             oidc: None,
             upstream_timeout: UPSTREAM_TIMEOUT,
             answer_timeout: ANSWER_TIMEOUT,
@@ -211,9 +211,11 @@ impl Options {
         let SubscriptionOptions { subscriptions, database_prefix, pepper } = self.subscriptions;
         let subscriptions = subscriptions.ok_or(ConfigError::Missing("--subscriptions"))?;
         let subscriptions = subscriptions.with_prefix(&database_prefix);
-        let pepper = pepper.ok_or(ConfigError::Missing("--pepper"))?;
-        let pepper = pepper.load().map_err(ConfigError::Pepper)?;
+        let peppers = pepper.iter().map(SecretRef::load).collect::<Result<Vec<_>, _>>();
+        let peppers = peppers.map_err(ConfigError::Pepper)?;
+        let pepper = peppers.first().ok_or(ConfigError::Missing("--pepper"))?.clone();
         let mut settings = Settings::new(patients, audit, subscriptions, pepper);
+        settings.peppers = peppers;
         settings.oidc = self.oidc.settings();
         bounds.apply(&mut settings);
         settings.client = client;

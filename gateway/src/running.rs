@@ -134,5 +134,5 @@ async fn open_subscriptions(
     settings: &Settings,
 ) -> Result<(Arc<Subscriptions>, Revision), SubscriptionsError> {
     let store = settings.subscriptions.open().await?;
-    Subscriptions::open(store, &settings.pepper, (settings.clock)()).await
+    Subscriptions::open(store, &settings.peppers, (settings.clock)()).await
 }

@@ -45,18 +45,48 @@ impl IdempotencyKey {
     }
 }
 
-/// The HMAC key, and its name in records.
-pub(crate) struct CommandKey {
+/// The keys that commands are known by: the first one names new commands, and one that a client sends
+/// again is known under each.
+pub(crate) struct CommandKeys {
+    newest: CommandKey,
+    older: Vec<CommandKey>,
+}
+
+impl CommandKeys {
+    /// The newest first.
+    pub(crate) fn new(newest: &Secret, older: &[Secret]) -> Result<Self, SecretError> {
+        let older = older.iter().map(CommandKey::new).collect::<Result<_, _>>()?;
+        let newest = CommandKey::new(newest)?;
+        // Nothing says when it was made.
+        key_ages::seen("command", "", Duration::ZERO);
+        Ok(Self { newest, older })
+    }
+
+    /// What a command is called, and what it was called while an older key was the newest.
+    pub(crate) fn identify(
+        &self,
+        actor: &Actor,
+        action: &Action,
+        key: Option<&IdempotencyKey>,
+        body: &[u8],
+    ) -> (CommandRef, Vec<CommandRef>) {
+        let under = |it: &CommandKey| it.identify(actor, action, key, body);
+        // Without a client's key no request is another one sent again.
+        let older = self.older.iter().filter(|_| key.is_some());
+        (under(&self.newest), older.map(under).collect())
+    }
+}
+
+/// An HMAC key, and its name in records.
+struct CommandKey {
     /// Keyed once; a clone is cheaper than keying again.
     keyed: Hmac<Sha256>,
     kid: KeyName,
 }
 
 impl CommandKey {
-    pub(crate) fn new(secret: &Secret) -> Result<Self, SecretError> {
+    fn new(secret: &Secret) -> Result<Self, SecretError> {
         let key = secret.key32()?;
-        // Nothing says when it was made.
-        key_ages::seen("command", "", Duration::ZERO);
         let keyed =
             Hmac::<Sha256>::new_from_slice(key.as_ref()).expect("an HMAC key has any length");
         let [a, b, c, d, ..] = Tagged::new(&keyed, b"kid").finish();
@@ -64,7 +94,7 @@ impl CommandKey {
     }
 
     /// The identity of one command. Without a client's key it is one that no request had.
-    pub(crate) fn identify(
+    fn identify(
         &self,
         actor: &Actor,
         action: &Action,
@@ -173,6 +203,18 @@ mod tests {
         let one = key('a').identify(&actor("clinic"), &Action::Register, None, b"{}");
         let two = key('a').identify(&actor("clinic"), &Action::Register, None, b"{}");
         assert_ne!(one.id, two.id);
+    }
+
+    #[test]
+    fn a_command_is_known_under_each_key_and_named_under_the_first() {
+        let secret = |seed: char| Secret::new(seed.to_string().repeat(64));
+        let keys = CommandKeys::new(&secret('b'), &[secret('a')]).unwrap();
+        let (clinic, register) = (actor("clinic"), Action::Register);
+        let (newest, older) = keys.identify(&clinic, &register, Some(&sent("k1")), b"{}");
+        let under = |seed| key(seed).identify(&clinic, &register, Some(&sent("k1")), b"{}");
+        assert_eq!((newest, older), (under('b'), vec![under('a')]));
+        let (_, older) = keys.identify(&clinic, &register, None, b"{}");
+        assert_eq!(older, [], "nothing to look for");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The flow of a command (design §2): known? validate, load, decide, seal, append, apply.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use audit_client::AppendError;
 use domain::{
@@ -67,15 +67,18 @@ async fn execute(
 ) -> Result<Answer, Failure> {
     let generation = app.generation()?;
     let apply_by = Instant::now() + APPLY_BY;
-    let identity =
-        app.command_key.identify(&requester.actor, &action, sent.key.as_ref(), &sent.body);
-    let work = Work { app: &app, generation, apply_by, action, requester, sent, identity };
+    let (identity, older) =
+        app.command_keys.identify(&requester.actor, &action, sent.key.as_ref(), &sent.body);
+    let mut work = Work { app: &app, generation, apply_by, action, requester, sent, identity };
     if work.sent.key.is_some() {
-        // An earlier try may be stored, so no failure from here on may say that nothing was.
-        let known = app.audit.command(&identity.id).await;
-        let known = known.map_err(|error| Failure::from(error).after_append(true))?;
-        if let Some(line) = known {
-            return work.again(&line).await.map_err(|failure| failure.after_append(true));
+        for name in iter::once(identity).chain(older) {
+            // An earlier try may be stored, so no failure from here on may say that nothing was.
+            let known = app.audit.command(&name.id).await;
+            let known = known.map_err(|error| Failure::from(error).after_append(true))?;
+            if let Some(line) = known {
+                work.identity = name;
+                return work.again(&line).await.map_err(|failure| failure.after_append(true));
+            }
         }
     }
     if let Action::ErasePatient(patient) = action {

@@ -110,15 +110,25 @@ pub struct Settings {
     /// The key ring.
     #[command(flatten)]
     pub ring: KeyRingArgs,
-    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64. REF
+    /// The HMAC key of command ids, the same in every replica: 32 bytes, hexadecimal or base64. REF,
+    /// or `REF,OLDER_REF` while it is rotated: commands that are sent again are known under each. REF
     /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_COMMAND_KEY", value_name = "REF")]
-    pub command_key: SecretRef,
+    #[arg(
+        long,
+        env = "VITALOG_COMMAND_KEY",
+        value_name = "REF",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub command_key: Vec<SecretRef>,
 }
 
 /// Why the settings do not make a service.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// No command key is named.
+    #[error("no command key is named")]
+    NoCommandKey,
     /// A setting is insecure, or its secret cannot be had.
     #[error(transparent)]
     Insecure(#[from] Insecure),
@@ -146,7 +156,7 @@ impl Settings {
         self.ring.harden(over)?;
         over.upstream("--audit-url", &self.audit_url)?;
         over.keys("--audit-key", [&self.audit_key])?;
-        over.keys("--command-key", [&self.command_key])?;
+        over.keys("--command-key", &self.command_key)?;
         over.callers(&self.callers)
     }
 
@@ -175,12 +185,15 @@ impl Settings {
         callers.reload(&self.callers)?;
         let options = Options::new(&self.audit_url, self.audit_key.load()?);
         let audit = Options { http: self.client_tls.client()?, ..options };
-        Ok(Loaded { audit, command_key: self.command_key.load()? })
+        let keys = self.command_key.iter().map(SecretRef::load).collect::<Result<Vec<_>, _>>()?;
+        let mut keys = keys.into_iter();
+        let command_key = keys.next().ok_or(ConfigError::NoCommandKey)?;
+        Ok(Loaded { audit, command_key, older_command_keys: keys.collect() })
     }
 
     async fn open(
         &self,
-        Loaded { audit, command_key }: Loaded,
+        Loaded { audit, command_key, older_command_keys }: Loaded,
         readiness: &Readiness,
         shutdown: &CancellationToken,
     ) -> Result<Deps, ConfigError> {
@@ -196,7 +209,7 @@ impl Settings {
         )?;
         let audit = AuditClient::start(audit);
         audit.keep_reading_key(self.audit_key.clone());
-        Ok(Deps { audit, store, ring, command_key, clock: SYSTEM_CLOCK })
+        Ok(Deps { audit, store, ring, command_key, older_command_keys, clock: SYSTEM_CLOCK })
     }
 }
 
@@ -204,6 +217,7 @@ impl Settings {
 struct Loaded {
     audit: Options,
     command_key: Secret,
+    older_command_keys: Vec<Secret>,
 }
 
 /// The machine's clock.

@@ -37,6 +37,8 @@ pub struct Deps {
     pub ring: KeyRing,
     /// The HMAC key of command ids: 64 hex digits or the base64 of 32 bytes.
     pub command_key: Secret,
+    /// Those before it, under which a command that is sent again is looked for, too.
+    pub older_command_keys: Vec<Secret>,
     /// The current time, which says under which epoch's key a search is sealed.
     pub clock: Clock,
 }

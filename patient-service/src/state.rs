@@ -18,7 +18,7 @@ use runtime::secrets::SecretError;
 use tokio::sync::Semaphore;
 
 use crate::{
-    activity::MAX_ACCOUNTINGS, command_id::CommandKey, error::Failure, past::Turns, service::Deps,
+    activity::MAX_ACCOUNTINGS, command_id::CommandKeys, error::Failure, past::Turns, service::Deps,
     streams::Streams,
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct App {
     pub(crate) store: Arc<dyn ProjectionStore>,
     pub(crate) ring: KeyRing,
     pub(crate) applier: Applier,
-    pub(crate) command_key: CommandKey,
+    pub(crate) command_keys: CommandKeys,
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
     /// Turns of requests that read whole streams.
@@ -51,10 +51,10 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(deps: Deps) -> Result<Self, SecretError> {
-        let Deps { audit, store, ring, command_key, clock } = deps;
+        let Deps { audit, store, ring, command_key, older_command_keys, clock } = deps;
         Ok(Self {
             applier: Applier::start(store.clone(), audit.clone(), ring.clone()),
-            command_key: CommandKey::new(&command_key)?,
+            command_keys: CommandKeys::new(&command_key, &older_command_keys)?,
             streams: Streams::new(),
             past: Turns::new(),
             accountings: Semaphore::new(MAX_ACCOUNTINGS),

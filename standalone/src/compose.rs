@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use audit_client::AuditClient;
-use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKey, service::system_clock};
+use audit_service::{Parts, checkpoint::CheckpointFile, seal::SealKeys, service::system_clock};
 use domain::time::Timestamp;
 use gateway::{
     Listeners,
@@ -81,7 +81,7 @@ pub async fn run(
     let parts = Parts {
         store: stores.ledger.clone(),
         signer: data.signer()?,
-        seal_key: SealKey::new(*data.seal_key()?.key32()?),
+        seal_keys: SealKeys::new(*data.seal_key()?.key32()?),
         checkpoint_file: CheckpointFile::new(data.checkpoint_file()),
         outside: options.outside.outside(&audit_clock),
         clock: audit_clock,
@@ -122,6 +122,7 @@ pub async fn run(
         store: stores.patients,
         ring,
         command_key: data.command_key()?,
+        older_command_keys: Vec::new(),
         clock,
     };
     let callers = Arc::new(self::callers(&data, &["gateway"])?);

@@ -225,6 +225,15 @@ impl System {
         Ok(())
     }
 
+    /// Gives all replicas of a service another value of an option, from their next start on.
+    pub fn retell(&mut self, service: &str, option: &str, value: &str) {
+        let prefix = format!("{option}=");
+        for recipe in self.recipes.values_mut().filter(|recipe| recipe.program == service) {
+            let told = recipe.arguments.iter_mut().find(|it| it.starts_with(&prefix));
+            *told.expect("an option of the service") = format!("{prefix}{value}");
+        }
+    }
+
     fn let_in(&self, service: &str, replica: usize, is_in: bool) {
         if let Some(balancer) = self.balancers.get(service) {
             balancer.let_in(replica, is_in);

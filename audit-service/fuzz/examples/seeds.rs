@@ -6,7 +6,7 @@ use std::{convert::Infallible, error::Error, fs, path::Path};
 use audit_fuzz::{
     RECORDS, fixed_ledger,
     ledger::{Ledger, entries},
-    ledger_key, ledger_secret, origin, resumed, seal_key,
+    ledger_key, ledger_secret, origin, resumed, seal_keys,
     store::{decode, encode},
     witness_key, witness_secret,
 };
@@ -26,7 +26,7 @@ use uuid::Uuid;
 type Outcomes<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcomes<()> {
-    let ledger = Ledger::genesis(ledger_key().clone(), seal_key());
+    let ledger = Ledger::genesis(ledger_key().clone(), seal_keys());
     let (lines, first) = block(ledger, proposals()?)?;
     for (number, line) in lines.iter().enumerate() {
         write("line", &number.to_string(), line.as_bytes())?;

@@ -4,7 +4,7 @@
 use audit_fuzz::{
     block::Block,
     ledger::Ledger,
-    ledger_key, resumed, seal_key,
+    ledger_key, resumed, seal_keys,
     store::{decode, decode_parts, encode},
 };
 use bson::RawDocument;
@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let again = encode(&block).expect("what was read can be written");
     assert_eq!(decode(&again).ok().as_ref(), Some(&block));
 
-    let genesis = Ledger::genesis(ledger_key().clone(), seal_key());
+    let genesis = Ledger::genesis(ledger_key().clone(), seal_keys());
     for ledger in [genesis, resumed(block.first)] {
         // As it is, and as somebody with the seal key would have made it of these lines.
         let made = remade(ledger.clone(), &block);

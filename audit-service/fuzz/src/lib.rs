@@ -31,8 +31,8 @@ pub fn origin() -> &'static Name {
 }
 
 /// The key that seals its blocks.
-pub fn seal_key() -> Arc<seal::SealKey> {
-    Arc::new(seal::SealKey::new([7; 32]))
+pub fn seal_keys() -> Arc<seal::SealKeys> {
+    Arc::new(seal::SealKeys::new([7; 32]))
 }
 
 /// The ledger at any size, as if all its records so far had the hash of zeros.
@@ -41,7 +41,7 @@ pub fn resumed(size: u64) -> ledger::Ledger {
     let frontier = Frontier::from_parts(size, hashes).expect("one hash for each bit");
     let link = Link { next_seq: size, hash: Hash::ZERO, at: Timestamp::EPOCH };
     let keys = KeyHistory::new(ledger_key().clone());
-    ledger::Ledger::genesis(ledger_key().clone(), seal_key()).resume(link, frontier, keys)
+    ledger::Ledger::genesis(ledger_key().clone(), seal_keys()).resume(link, frontier, keys)
 }
 
 /// Its signing key. It signs seeds, nothing else.

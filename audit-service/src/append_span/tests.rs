@@ -33,7 +33,7 @@ use crate::{
     admit::place_nowhere,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
     outside::Outside,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::{
         LedgerStore,
@@ -74,7 +74,7 @@ async fn open(store: impl LedgerStore, folder: &tempfile::TempDir) -> AuditLedge
     let parts = Parts {
         store: Arc::new(store),
         signer: CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap(),
-        seal_key: SealKey::new([2; 32]),
+        seal_keys: SealKeys::new([2; 32]),
         checkpoint_file: CheckpointFile::new(folder.path().join("checkpoint")),
         clock: system_clock(),
         outside: Outside::default(),

@@ -11,7 +11,7 @@ use audit_service::{
     outside::Outside,
     queue::Admitted,
     roles::Role,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::{LedgerStore, memory::MemoryLedger},
 };
@@ -130,7 +130,7 @@ pub(crate) fn keys() -> KeyHistory {
 
 /// The empty ledger.
 pub(crate) fn genesis() -> Ledger {
-    Ledger::genesis(keys().newest().clone(), Arc::new(SealKey::new(SEAL_KEY)))
+    Ledger::genesis(keys().newest().clone(), Arc::new(SealKeys::new(SEAL_KEY)))
 }
 
 /// A process's own files.
@@ -156,7 +156,7 @@ impl Machine {
         Parts {
             store: Arc::new(store),
             signer: signer(),
-            seal_key: SealKey::new(SEAL_KEY),
+            seal_keys: SealKeys::new(SEAL_KEY),
             checkpoint_file: self.checkpoint_file(),
             clock: system_clock(),
             outside: Outside::default(),

@@ -1,7 +1,7 @@
 //! Blocks that an administrator of the store made: found at start and while running.
 
 use audit_service::{
-    OpenError, Parts, block::Block, ledger::entries, seal::SealKey, start::StartError,
+    OpenError, Parts, block::Block, ledger::entries, seal::SealKeys, start::StartError,
     store::memory::MemoryLedger,
 };
 use domain::{hash::Hash, merkle::Frontier};
@@ -176,7 +176,7 @@ async fn a_block_in_another_place_is_found_at_start() {
 #[tokio::test]
 async fn a_whole_chain_without_the_seal_key_is_refused() {
     let forged = MemoryLedger::new();
-    let parts = Parts { seal_key: SealKey::new([6; 32]), ..Machine::new().parts(forged.clone()) };
+    let parts = Parts { seal_keys: SealKeys::new([6; 32]), ..Machine::new().parts(forged.clone()) };
     fill(&Running::open(parts).await.unwrap()).await;
     let Err(OpenError::Start(error)) = Running::open(Machine::new().parts(forged)).await else {
         panic!("opened")

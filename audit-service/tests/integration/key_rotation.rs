@@ -10,7 +10,7 @@ use audit_service::{
     checkpoint::CheckpointError,
     ledger::{FoldError, entries},
     rotate_key::proposal,
-    seal::SealKey,
+    seal::SealKeys,
     store::memory::MemoryLedger,
 };
 use audit_verify::{
@@ -254,7 +254,7 @@ pub(crate) fn insider_block(blocks: &[Block], proposals: Vec<Proposal>) -> Block
     }
     let (streams, commands) = entries(&records);
     let root = frontier.root();
-    let seal = SealKey::new(SEAL_KEY).seal(&origin, link.next_seq, root);
+    let seal = SealKeys::new(SEAL_KEY).seal(&origin, link.next_seq, root);
     Block { first, lines, streams, commands, frontier: frontier.hashes().to_vec(), root, seal }
 }
 

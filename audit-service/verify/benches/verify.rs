@@ -79,7 +79,7 @@ fn run(path: &Path, head: TreeHead, key: &LedgerKey, note: &str, threads: usize)
             note: Some(note.to_owned()),
         }],
         covers: Some(head.size),
-        seal_key: None,
+        seal_keys: None,
     };
     let source = TextChunks::new(File::open(path).unwrap());
     let report = verify(options, source, threads, |_| {}).unwrap();

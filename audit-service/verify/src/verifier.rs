@@ -9,7 +9,7 @@ use domain::{chain::Link, ids::Name, merkle::Frontier};
 
 use crate::{
     checkpoint::{LedgerKey, TreeHead},
-    seal::SealKey,
+    seal::SealKeys,
 };
 
 mod chunk;
@@ -38,7 +38,7 @@ pub struct Options {
     /// a store, which goes on growing.
     pub covers: Option<u64>,
     /// The key of the blocks' seals, where it is at hand.
-    pub seal_key: Option<SealKey>,
+    pub seal_keys: Option<SealKeys>,
 }
 
 /// Where reading begins.

@@ -25,10 +25,16 @@ pub struct SubscriptionOptions {
     /// The database on a MongoDB is called `PREFIX_gateway`
     #[arg(long, env = "VITALOG_DATABASE_PREFIX", default_value = "vitalog")]
     pub(super) database_prefix: Name,
-    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
-    /// `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_PEPPER", value_name = "REF", required = true)]
-    pub(super) pepper: Option<SecretRef>,
+    /// Where the pepper of the subscription keys is: REF, or `REF,OLDER_REF` while it is rotated. REF
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
+    #[arg(
+        long,
+        env = "VITALOG_PEPPER",
+        value_name = "REF",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub(super) pepper: Vec<SecretRef>,
 }
 
 impl SubscriptionOptions {

@@ -12,6 +12,9 @@ pub enum SubscriptionsError {
     /// The pepper could not be loaded.
     #[error("the pepper cannot be loaded")]
     Pepper(#[source] SecretError),
+    /// No pepper is named.
+    #[error("no pepper is named")]
+    NoPepper,
     /// The pepper is too short to resist guessing.
     #[error("the pepper is shorter than {min} bytes: make a longer one", min = super::MIN_PEPPER_BYTES)]
     PepperTooShort,

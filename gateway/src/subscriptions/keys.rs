@@ -12,17 +12,18 @@ pub const MIN_PEPPER_BYTES: usize = 16;
 /// HMAC-SHA256 of a key under the pepper.
 pub(crate) type Digest = [u8; 32];
 
-/// HMAC-SHA256 under the pepper, with the key schedule done once.
-pub(super) struct KeyHasher(Hmac<Sha256>);
+/// HMAC-SHA256 under each pepper, the newest first, with the key schedule done once.
+pub(super) struct KeyHasher(Vec<Hmac<Sha256>>);
 
 impl KeyHasher {
-    pub(super) fn new(pepper: &Secret) -> Result<Self, SubscriptionsError> {
-        check_pepper(pepper)?;
-        Ok(Self(keyed(pepper)))
+    pub(super) fn new(peppers: &[Secret]) -> Result<Self, SubscriptionsError> {
+        peppers.iter().try_for_each(check_pepper)?;
+        Ok(Self(peppers.iter().map(keyed).collect()))
     }
 
-    pub(super) fn digest(&self, key: &[u8]) -> Digest {
-        self.0.clone().chain_update(key).finalize().into_bytes().into()
+    /// What may be stored for a key: its digest under the newest pepper, then those under older ones.
+    pub(super) fn digests(&self, key: &[u8]) -> impl Iterator<Item = Digest> {
+        self.0.iter().map(move |hmac| hmac.clone().chain_update(key).finalize().into_bytes().into())
     }
 }
 

@@ -75,10 +75,10 @@ impl Subscriptions {
     /// Reads the store.
     pub(crate) async fn open(
         store: Arc<dyn SubscriptionStore>,
-        pepper: &Secret,
+        peppers: &[Secret],
         now: DateTime<Utc>,
     ) -> Result<(Arc<Self>, Revision), SubscriptionsError> {
-        let hasher = KeyHasher::new(pepper)?;
+        let hasher = KeyHasher::new(peppers)?;
         let Snapshot { revision, entries } = store.load(None).await?.unwrap_or_default();
         let table = Table::new(entries, &Table::default())?;
         let table = ArcSwap::from_pointee(table);
@@ -95,10 +95,11 @@ impl Subscriptions {
         if key.len() > MAX_KEY_BYTES {
             return None;
         }
-        let presented = self.hasher.digest(key);
         let table = self.table.load();
-        let (stored, identity) = table.keys.get(&prefix(&presented))?;
-        bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(identity))
+        self.hasher.digests(key).find_map(|presented| {
+            let (stored, identity) = table.keys.get(&prefix(&presented))?;
+            bool::from(stored.ct_eq(&presented)).then(|| Arc::clone(identity))
+        })
     }
 
     /// Reads the store again whenever it changes; a bad one leaves the last good one in force.
@@ -208,17 +209,36 @@ mod tests {
     use super::*;
     use crate::routes::Access;
 
+    /// A subscription with these digests, as a gateway with these peppers sees it.
+    async fn opened(digests: Vec<String>, peppers: &[Secret]) -> Arc<Subscriptions> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("subscriptions.toml");
+        let entry = Entry::new("clinic".parse().unwrap(), vec![Scope::PatientRead], digests);
+        write_file(&path, &[entry]).unwrap();
+        let store = Arc::new(FileStore::new(path));
+        Subscriptions::open(store, peppers, DateTime::UNIX_EPOCH).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_key_opens_under_each_pepper_that_is_named_and_under_no_other() {
+        let [older, newest] = ["0123456789abcdef", "fedcba9876543210"].map(Secret::new);
+        let digests = vec![hash_key(&older, "one"), hash_key(&newest, "two")];
+        let under = async |peppers: &[&Secret]| {
+            let peppers: Vec<Secret> = peppers.iter().map(|&it| it.clone()).collect();
+            let subscriptions = opened(digests.clone(), &peppers).await;
+            ["one", "two"].map(|key| subscriptions.find(key.as_bytes()).is_some())
+        };
+        assert_eq!(under(&[&newest, &older]).await, [true, true]);
+        assert_eq!(under(&[&older, &newest]).await, [true, true]);
+        assert_eq!(under(&[&newest]).await, [false, true]);
+        assert_eq!(under(&[&older]).await, [true, false]);
+    }
+
     #[tokio::test]
     async fn both_keys_of_a_subscription_open_it_and_no_other_does() {
         let pepper = Secret::new("0123456789abcdef");
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("subscriptions.toml");
         let keys = ["one", "two"].map(|key| hash_key(&pepper, key)).to_vec();
-        let entry = Entry::new("clinic".parse().unwrap(), vec![Scope::PatientRead], keys);
-        write_file(&path, &[entry]).unwrap();
-        let store = Arc::new(FileStore::new(path));
-        let (subscriptions, _) =
-            Subscriptions::open(store, &pepper, DateTime::UNIX_EPOCH).await.unwrap();
+        let subscriptions = opened(keys, std::slice::from_ref(&pepper)).await;
         for key in ["one", "two"] {
             let found = subscriptions.find(key.as_bytes()).unwrap();
             assert!(found.check(Access::Scope(Scope::PatientRead)).is_ok());

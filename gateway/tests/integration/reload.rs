@@ -107,7 +107,10 @@ async fn without_usable_settings_the_gateway_does_not_start() {
     };
     check(run(&|_| {}).await, "subscriptions.toml cannot be read");
     write_file(&path, &subscriptions()).unwrap();
-    check(run(&|s| s.pepper = Secret::new("short")).await, "the pepper is shorter than 16 bytes");
+    check(
+        run(&|s| s.peppers = vec![Secret::new("short")]).await,
+        "the pepper is shorter than 16 bytes",
+    );
     check(run(&|s| s.patients.url = "127.0.0.1:7071".into()).await, "address of patient-service");
     check(run(&|s| s.audit.url = "http://h/?a".into()).await, "address of audit-service");
     check(

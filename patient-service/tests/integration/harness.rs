@@ -7,7 +7,7 @@ use audit_service::{
     Parts,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
     outside::Outside,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::memory::MemoryLedger,
 };
@@ -114,6 +114,22 @@ impl System {
         audit_url: &str,
         store: Arc<dyn ProjectionStore>,
     ) {
+        self.add_instance_with(audit_url, store, &['c']).await;
+    }
+
+    /// Adds a patient service whose command keys are these digits over and over, the newest first.
+    pub(crate) async fn add_instance_keyed(&mut self, command_keys: &[char]) {
+        let url = self.audit.url.clone();
+        self.add_instance_with(&url, Arc::new(self.store.clone()), command_keys).await;
+    }
+
+    async fn add_instance_with(
+        &mut self,
+        audit_url: &str,
+        store: Arc<dyn ProjectionStore>,
+        command_keys: &[char],
+    ) {
+        let (newest, older) = command_keys.split_first().unwrap();
         let options = Options {
             append_deadline: APPEND_DEADLINE,
             ..Options::new(audit_url, Secret::new(AUDIT_KEY))
@@ -122,7 +138,11 @@ impl System {
             audit: AuditClient::start(options),
             store,
             ring: KeyRing::new(self.keys.clone(), Kek::new([3; 32].into())),
-            command_key: Secret::new("c".repeat(64)),
+            command_key: Secret::new(newest.to_string().repeat(64)),
+            older_command_keys: older
+                .iter()
+                .map(|digit| Secret::new(digit.to_string().repeat(64)))
+                .collect(),
             // 2100-01-01T00:00:00Z, later than any record made here.
             clock: || Timestamp::from_millis(4_102_444_800_000),
         };
@@ -299,7 +319,7 @@ async fn start_audit(address: &str, ledger: &MemoryLedger, directory: &TempDir) 
     let parts = Parts {
         store: Arc::new(ledger.clone()),
         signer: CheckpointSigner::from_secret(&Secret::new(key.as_bytes())).unwrap(),
-        seal_key: SealKey::new([2; 32]),
+        seal_keys: SealKeys::new([2; 32]),
         checkpoint_file: CheckpointFile::new(directory.path().join("checkpoint")),
         clock: system_clock(),
         outside: Outside::default(),

@@ -64,6 +64,35 @@ async fn a_command_sent_again_gets_the_first_answer_and_has_one_effect() {
     );
 }
 
+/// While the command key is rotated, instances name commands under different keys.
+#[tokio::test]
+async fn a_command_sent_again_is_known_under_the_key_before() {
+    let mut system = System::start().await;
+    for keys in [&['c', 'd'][..], &['d', 'c'], &['d']] {
+        system.add_instance_keyed(keys).await;
+    }
+    let [only_old, both, rotated, only_new] = [0, 1, 2, 3];
+    let post = async |at: usize, key: &str| {
+        let request = system.request_to(at, Method::POST, "/patient");
+        request.header("idempotency-key", key).json(&samples::patient()).send().await
+    };
+    let first = post(only_old, "k1").await.expect(StatusCode::CREATED);
+    assert_same(&first, &post(both, "k1").await);
+    assert_same(&first, &post(rotated, "k1").await);
+    let second = post(rotated, "k2").await.expect(StatusCode::CREATED);
+    assert_same(&second, &post(both, "k2").await);
+    assert_same(&second, &post(only_new, "k2").await);
+    assert_eq!(system.records().len(), 2);
+    // Under another body it is still the client's mistake.
+    let other = samples::moved(&samples::patient(), "9999");
+    let request = system.request_to(rotated, Method::POST, "/patient");
+    let reused = request.header("idempotency-key", "k1").json(&other).send().await;
+    reused.expect(StatusCode::UNPROCESSABLE_ENTITY);
+    // Without the key before, nobody knows that it was sent already.
+    post(only_new, "k1").await.expect(StatusCode::CREATED);
+    assert_eq!(system.records().len(), 3);
+}
+
 #[tokio::test]
 async fn a_key_used_again_with_another_body_is_refused() {
     let system = System::start().await;

@@ -15,7 +15,7 @@ use audit_service::{
     Parts,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
     outside::Outside,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::sqlite::SqliteLedger,
 };
@@ -61,7 +61,7 @@ impl Ledger {
         let parts = Parts {
             store: Arc::new(SqliteLedger::open(folder.join("ledger.db"))?),
             signer: CheckpointSigner::from_secret(&Secret::new(signing_key.as_bytes()))?,
-            seal_key: SealKey::new([4; 32]),
+            seal_keys: SealKeys::new([4; 32]),
             checkpoint_file: CheckpointFile::new(folder.join("checkpoint")),
             clock: system_clock(),
             outside: Outside::default(),

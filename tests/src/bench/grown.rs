@@ -13,7 +13,7 @@ use audit_service::{
     checkpoint::{CheckpointFile, CheckpointSigner, TreeHead, new_signing_key},
     ledger::Ledger,
     outside::Outside,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::{
         LedgerStore,
@@ -93,7 +93,7 @@ impl Grown {
     ) -> anyhow::Result<Self> {
         let Filling { size, in_a_block, until } = filling;
         let (store, signer) = (place.open().await?, signer()?);
-        let mut ledger = Ledger::genesis(signer.first().clone(), Arc::new(seal_key()));
+        let mut ledger = Ledger::genesis(signer.first().clone(), Arc::new(seal_keys()));
         let mut tiles = Edge::default();
         let source: Name = "patient-service".parse()?;
         while ledger.size() < size {
@@ -128,7 +128,7 @@ impl Grown {
         let parts = Parts {
             store: self.place.open().await?,
             signer: signer()?,
-            seal_key: seal_key(),
+            seal_keys: seal_keys(),
             checkpoint_file: self.checkpoint(if remembered { "checkpoint" } else { "forgotten" }),
             clock: system_clock(),
             outside: Outside::default(),
@@ -160,6 +160,6 @@ fn signer() -> anyhow::Result<CheckpointSigner> {
     Ok(CheckpointSigner::from_secret(&Secret::new(key.as_bytes()))?)
 }
 
-fn seal_key() -> SealKey {
-    SealKey::new([4; 32])
+fn seal_keys() -> SealKeys {
+    SealKeys::new([4; 32])
 }

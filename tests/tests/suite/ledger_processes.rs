@@ -15,7 +15,7 @@ use audit_client::{AppendError, AuditClient, Options};
 use audit_service::{
     block::Block,
     ledger::Ledger,
-    seal::SealKey,
+    seal::SealKeys,
     store::{
         LedgerStore,
         mongo::{MongoLedger, MongoOptions},
@@ -133,7 +133,7 @@ impl Deployment {
     pub(super) async fn verify(&self) -> Verified {
         let store = self.store().await;
         let mut ledger =
-            Ledger::genesis(ledger_secret().public(), Arc::new(SealKey::new(SEAL_KEY)));
+            Ledger::genesis(ledger_secret().public(), Arc::new(SealKeys::new(SEAL_KEY)));
         let mut lines = Vec::new();
         let mut records = Vec::new();
         loop {

@@ -3,6 +3,7 @@
 
 mod database;
 mod service_keys;
+mod start_keys;
 
 use std::{
     sync::{

@@ -227,13 +227,13 @@ impl Verifier {
         self.blocks += 1;
         let (end, root) = (self.size(), self.frontier.root());
         let first = end - lines;
-        let seal_key = self.options.seal_key.as_ref();
+        let seal_keys = self.options.seal_keys.as_ref();
         let origin = &self.options.origin;
         let problems = [
             (block.first == first, BlockProblem::Position),
             (block.root == root && block.frontier == self.frontier.hashes(), BlockProblem::Root),
             (
-                seal_key.is_none_or(|key| key.verify(origin, end, root, &block.seal)),
+                seal_keys.is_none_or(|key| key.verify(origin, end, root, &block.seal)),
                 BlockProblem::Seal,
             ),
             (*entries_fit, BlockProblem::Entries),
@@ -325,7 +325,7 @@ impl Verifier {
             records,
             bytes: self.bytes,
             blocks: self.blocks,
-            seals: self.options.seal_key.is_some() && self.blocks > 0,
+            seals: self.options.seal_keys.is_some() && self.blocks > 0,
             absent: absent(self.keys.as_ref(), &self.options.keys),
             keys: self.keys.map_or_else(Vec::new, |history| history.keys().to_vec()),
             agreed,

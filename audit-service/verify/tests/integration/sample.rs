@@ -7,7 +7,7 @@ use audit_verify::{
     checkpoint::{LedgerSecret, TreeHead},
     key_history,
     report::Report,
-    seal::SealKey,
+    seal::SealKeys,
     verifier::{Chunk, Expected, Options, Read, Start, verify},
 };
 use domain::{
@@ -34,8 +34,8 @@ pub(crate) fn secret(seed: u8) -> LedgerSecret {
     LedgerSecret::new(origin(), &[seed; 32])
 }
 
-pub(crate) fn seal_key() -> SealKey {
-    SealKey::new([7; 32])
+pub(crate) fn seal_keys() -> SealKeys {
+    SealKeys::new([7; 32])
 }
 
 /// Lines, the blocks that hold them, and the end of the chain.
@@ -100,7 +100,7 @@ impl Sample {
         }
         let (streams, commands) = entries(&records);
         let root = self.frontier.root();
-        let seal = seal_key().seal(&origin(), self.size(), root);
+        let seal = seal_keys().seal(&origin(), self.size(), root);
         let frontier = self.frontier.hashes().to_vec();
         self.lines.extend(lines.clone());
         self.blocks.push(Block { first, lines, streams, commands, frontier, root, seal });
@@ -282,7 +282,7 @@ impl Export {
             start: Start::Genesis,
             expected: Vec::new(),
             covers: None,
-            seal_key: None,
+            seal_keys: None,
         }
     }
 }
@@ -301,7 +301,7 @@ pub(crate) fn verify_blocks(blocks: &[Block], checkpoint: &str) -> Report {
         start: Start::Genesis,
         expected: vec![expected("the checkpoint", checkpoint)],
         covers: None,
-        seal_key: Some(seal_key()),
+        seal_keys: Some(seal_keys()),
     };
     let source =
         blocks.iter().map(|block| Ok::<_, ()>(Read::Chunk(Chunk::of_block(block.clone()))));

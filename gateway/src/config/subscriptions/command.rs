@@ -134,10 +134,16 @@ pub struct LimitOptions {
 /// Where the pepper is.
 #[derive(Debug, Args)]
 pub struct PepperOptions {
-    /// Where the pepper of the subscription keys is. REF is `env:NAME`, `file:/path` or
-    /// `keyvault:https://…`.
-    #[arg(long, env = "VITALOG_PEPPER", value_name = "REF")]
-    pepper: SecretRef,
+    /// Where the pepper of the subscription keys is: REF, or `REF,OLDER_REF` while it is rotated. REF
+    /// is `env:NAME`, `file:/path` or `keyvault:https://…`.
+    #[arg(
+        long,
+        env = "VITALOG_PEPPER",
+        value_name = "REF",
+        value_delimiter = ',',
+        required = true
+    )]
+    pepper: Vec<SecretRef>,
 }
 
 /// Where the subscriptions are.
@@ -196,7 +202,7 @@ impl SubscriptionsCommand {
             Self::Limit(limit) => (None, &limit.store, Some(&limit.ledger)),
         };
         harden_store(&store.subscriptions, over)?;
-        over.keys("--pepper", pepper.map(|it| &it.pepper))?;
+        over.keys("--pepper", pepper.map_or(&[][..], |it| &it.pepper))?;
         // What is not recorded sends nothing to the ledger.
         match ledger {
             Some(LedgerOptions { unrecorded: false, audit_url, caller_key, .. }) => {
@@ -277,7 +283,8 @@ impl LimitOptions {
 impl PepperOptions {
     /// A new key and what is stored for it.
     fn new_key(&self) -> Result<(String, String), SubscriptionsError> {
-        let pepper = self.pepper.load().map_err(SubscriptionsError::Pepper)?;
+        let newest = self.pepper.first().ok_or(SubscriptionsError::NoPepper)?;
+        let pepper = newest.load().map_err(SubscriptionsError::Pepper)?;
         subscriptions::check_pepper(&pepper)?;
         let key = subscriptions::new_key();
         let digest = subscriptions::hash_key(&pepper, &key);

@@ -7,7 +7,7 @@ use audit_service::{
     Parts,
     checkpoint::{CheckpointFile, CheckpointSigner, new_signing_key},
     outside::Outside,
-    seal::SealKey,
+    seal::SealKeys,
     service::system_clock,
     store::{LedgerStore, memory::MemoryLedger, sqlite::SqliteLedger},
 };
@@ -44,7 +44,7 @@ impl Audit {
         let parts = Parts {
             store,
             signer: CheckpointSigner::from_secret(&Secret::new(signing_key.as_bytes())).unwrap(),
-            seal_key: SealKey::new([4; 32]),
+            seal_keys: SealKeys::new([4; 32]),
             checkpoint_file: CheckpointFile::new(checkpoint),
             clock: system_clock(),
             outside: Outside::default(),

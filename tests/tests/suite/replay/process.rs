@@ -80,6 +80,7 @@ impl Process {
                 store,
                 ring,
                 command_key: Secret::new("c".repeat(64)),
+                older_command_keys: Vec::new(),
                 clock: now,
             };
             let callers = Callers::from_keys([("gateway", Secret::new(GATEWAY_KEY.as_bytes()))]);

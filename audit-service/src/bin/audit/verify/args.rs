@@ -3,13 +3,14 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::bail;
-use audit_service::{outside::AnchorArgs, store::mongo::open::CosmosConsistency};
-use audit_verify::{seal::SealKey, verifier::Expected};
+use audit_service::{
+    outside::AnchorArgs, seal_keys::SealKeySpec, store::mongo::open::CosmosConsistency,
+};
+use audit_verify::{seal::SealKeys, verifier::Expected};
 use clap::Args;
 use domain::ids::Name;
 use runtime::{
     hardening::{Insecure, Overrides},
-    secrets::SecretRef,
     store_location::StoreLocation,
 };
 
@@ -56,10 +57,11 @@ pub(crate) struct VerifyArgs {
     /// Keep the checkpoint here as trusted if everything is intact.
     #[arg(long, value_name = "FILE")]
     pub(super) save: Option<PathBuf>,
-    /// The key that seals blocks, for --store: REF with 32 bytes, hexadecimal or base64. Without it
-    /// seals are not checked. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
-    #[arg(long, value_name = "REF", requires = "store")]
-    seal_key: Option<SecretRef>,
+    /// The keys that seal and sealed blocks, for --store, as `audit-service serve` has them:
+    /// `REF[,OLDER_REF@SIZE]…`, each 32 bytes, hexadecimal or base64. Without them seals are not
+    /// checked. REF is `env:NAME`, `file:/path` or `keyvault:https://…`.
+    #[arg(long = "seal-key", value_name = "REF", value_delimiter = ',', requires = "store")]
+    seal_keys: Vec<SealKeySpec>,
     /// Databases on MongoDB are called `PREFIX_ledger`.
     #[arg(long, default_value = "vitalog")]
     pub(super) database_prefix: Name,
@@ -81,7 +83,7 @@ pub(super) enum Source<'a> {
 impl VerifyArgs {
     /// Looks whether the settings are secure that say what to verify.
     pub(crate) fn harden(&self, over: &Overrides) -> Result<(), Insecure> {
-        over.keys("--seal-key", &self.seal_key)?;
+        over.keys("--seal-key", self.seal_keys.iter().map(SealKeySpec::key))?;
         match self.source() {
             Ok(Source::Live(server)) => server.harden(over),
             Ok(Source::Store(location)) => over.store("--store", location),
@@ -120,10 +122,12 @@ impl VerifyArgs {
         Ok(trusted)
     }
 
-    /// The key of the blocks' seals.
-    pub(super) fn seal_key(&self) -> anyhow::Result<Option<SealKey>> {
-        let Some(reference) = &self.seal_key else { return Ok(None) };
-        Ok(Some(SealKey::new(*reference.load()?.key32()?)))
+    /// The keys of the blocks' seals.
+    pub(super) fn seal_keys(&self) -> anyhow::Result<Option<SealKeys>> {
+        if self.seal_keys.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(SealKeySpec::load_all(&self.seal_keys)?))
     }
 
     /// Threads that work.

@@ -45,7 +45,7 @@ pub(super) async fn verify(args: &VerifyArgs, path: &Path) -> Result<Verified, F
         start: Start::Genesis,
         expected,
         covers: Some(size),
-        seal_key: None,
+        seal_keys: None,
     };
     let shown = path.display().to_string();
     let reader = open(path).with_context(|| format!("{shown} cannot be read"))?;

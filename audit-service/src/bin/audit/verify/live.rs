@@ -84,7 +84,7 @@ pub(super) async fn verify(args: &VerifyArgs, server: &ServerArgs) -> Result<Ver
         start,
         expected,
         covers: Some(size),
-        seal_key: None,
+        seal_keys: None,
     };
     let what = format!("the ledger at {}", ledger.url());
     let pages = Pages { ledger, next: from, size, handle: Handle::current(), page: None };

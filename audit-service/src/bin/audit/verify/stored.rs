@@ -62,12 +62,13 @@ pub(super) async fn verify(
     expected.extend(args.trusted(&origin)?);
     let (anchored, compared, _) = Anchored::read(args, &origin).await?.within(0, u64::MAX);
     expected.extend(anchored);
-    let seal_key = args.seal_key()?;
-    if seal_key.is_none() {
+    let seal_keys = args.seal_keys()?;
+    if seal_keys.is_none() {
         unchecked.push("the blocks' seals: no --seal-key was given".to_owned());
     }
     let total = store.head().await.ok().flatten().map_or(0, |head| head.end());
-    let options = Options { origin, keys, start: Start::Genesis, expected, covers: None, seal_key };
+    let options =
+        Options { origin, keys, start: Start::Genesis, expected, covers: None, seal_keys };
     let blocks = Blocks {
         store: store.clone(),
         next: 0,
