@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_mins(20);
 const TOO_SLOW: &str = "still under way after 20 minutes";
 
 /// Between two looks whether a change is done, where the service names no time.
-const POLL: Duration = Duration::from_secs(5);
+pub(crate) const POLL: Duration = Duration::from_secs(5);
 
 /// The longest pause that a service is granted.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

@@ -141,7 +141,7 @@ pub(crate) async fn write_copy(
     azure.set(copy_name, &uri, true).await
 }
 
-/// Makes the next key-encryption or signing key, beside the one that is used.
+/// Makes the next key of a kind, beside the one that is used.
 ///
 /// # Errors
 /// [`Error::Exists`]: a key that may be in use is never replaced.
@@ -151,7 +151,7 @@ pub async fn successor(
     name: &Successor,
 ) -> Result<Vec<String>, Error> {
     match name {
-        Successor::Kek(name) => {
+        Successor::Key(name) => {
             absent(azure, name).await?;
             azure.set(name, &random_key(), true).await?;
             Ok(vec![name.clone()])

@@ -65,7 +65,7 @@ pub fn ensured() -> Vec<String> {
 pub enum NameError {
     /// Nothing that `make` makes.
     #[error(
-        "{0} is neither kek-N nor ledger-key-N: the other secrets are made by `ensure`, and new versions of them by `rotate`"
+        "{0} is none of {keys}: the other secrets are made by `ensure`, and new versions of them by `rotate`", keys = KEYS.iter().chain([&LEDGER_KEY.0]).map(|name| format!("{name}-N")).collect::<Vec<_>>().join(", ")
     )]
     NotMade(String),
     /// Nothing that `rotate` rotates.
@@ -73,11 +73,11 @@ pub enum NameError {
     NotRotated(String),
 }
 
-/// A secret that is made beside its predecessor: the next key-encryption or signing key.
+/// A secret that is made beside its predecessor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Successor {
-    /// `kek-N`.
-    Kek(String),
+    /// One of [`KEYS`] with a number.
+    Key(String),
     /// `ledger-key-N`; its verifier key becomes `ledger-pub-N`.
     LedgerKey {
         /// `ledger-key-N`.
@@ -95,8 +95,8 @@ impl FromStr for Successor {
             let number = text.strip_prefix(prefix)?.strip_prefix('-')?;
             number.parse::<u16>().ok().filter(|it| *it >= 2 && it.to_string() == number)
         };
-        if number("kek").is_some() {
-            Ok(Self::Kek(text.to_owned()))
+        if KEYS.into_iter().any(|key| number(key).is_some()) {
+            Ok(Self::Key(text.to_owned()))
         } else if let Some(number) = number(LEDGER_KEY.0) {
             Ok(Self::LedgerKey {
                 secret: text.to_owned(),
@@ -141,11 +141,13 @@ mod tests {
 
     #[test]
     fn only_successors_are_made_by_name() {
-        assert_eq!("kek-2".parse(), Ok(Successor::Kek("kek-2".into())));
+        for key in ["kek-2", "seal-key-3", "command-key-12", "pepper-2"] {
+            assert_eq!(key.parse(), Ok(Successor::Key(key.into())));
+        }
         let (secret, public) = ("ledger-key-12".to_owned(), "ledger-pub-12".to_owned());
         assert_eq!("ledger-key-12".parse(), Ok(Successor::LedgerKey { secret, public }));
         for name in
-            ["kek", "kek-1", "kek-02", "kek-", "kek-x", "kek-99999", "seal-key-2", "", "ledger-key"]
+            ["kek", "kek-1", "kek-02", "kek-", "kek-x", "kek-99999", "keys-2", "", "ledger-key"]
         {
             assert_eq!(name.parse::<Successor>(), Err(NameError::NotMade(name.into())));
         }

@@ -101,8 +101,7 @@ async fn database(
         }
         StoreKind::Ru => {
             let used: Which = stores::used_key(azure, id, store).await?;
-            stores::regenerate(azure, id, used.other()).await?;
-            (stores::account_uri(azure, id, used.other()).await?, Some(used))
+            (stores::regenerate(azure, id, used.other()).await?, Some(used))
         }
     };
     azure.set(&name, &uri, true).await?;

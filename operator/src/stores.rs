@@ -4,7 +4,11 @@ use reqwest::{Method, Url};
 use runtime::secrets::{Secret, random_key_hex};
 use serde_json::{Value, json};
 
-use crate::{Error, azure::Azure, names};
+use crate::{
+    Error,
+    azure::{Azure, POLL},
+    names,
+};
 
 /// The administrator that Terraform makes clusters with.
 const ADMINISTRATOR: &str = "vitalog";
@@ -12,6 +16,9 @@ const ADMINISTRATOR: &str = "vitalog";
 /// Versions of the resource manager's protocols.
 const CLUSTERS: &str = "2024-07-01";
 const ACCOUNTS: &str = "2024-11-15";
+
+/// How often a changed key is looked for, [`POLL`] apart.
+const LOOKS: u32 = 120;
 
 /// One of an account's two keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +105,23 @@ pub async fn account_uri(azure: &Azure, id: &str, which: Which) -> Result<Secret
     Ok(Secret::new(uri.replace("ssl=true", "tls=true")))
 }
 
-/// Makes one of an account's keys anew.
-pub async fn regenerate(azure: &Azure, id: &str, which: Which) -> Result<(), Error> {
-    let body = json!({"keyKind": which.name()});
-    azure.manage(Method::POST, id, Some("regenerateKey"), ACCOUNTS, Some(&body)).await.map(|_| ())
+/// Makes one of an account's keys anew; returns the URI with it.
+pub async fn regenerate(azure: &Azure, id: &str, which: Which) -> Result<Secret, Error> {
+    let action = "regenerateKey";
+    let before = account_uri(azure, id, which).await?;
+    // Here the kinds are in lower case, and in upper case where they are listed.
+    let body = json!({"keyKind": which.name().to_ascii_lowercase()});
+    azure.manage(Method::POST, id, Some(action), ACCOUNTS, Some(&body)).await?;
+    // An account may say that nothing is under way before the key has changed.
+    for _ in 0..LOOKS {
+        let uri = account_uri(azure, id, which).await?;
+        if uri != before {
+            return Ok(uri);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let outcome = "the key that was there before".to_owned();
+    Err(Error::Unfinished { what: format!("POST {id}/{action}"), outcome })
 }
 
 /// Which of an account's keys the services have: the one in their URI.

@@ -34,9 +34,9 @@ enum Command {
         #[command(flatten)]
         deployment: DeploymentOptions,
     },
-    /// Makes the next key-encryption key (kek-2) or signing key (ledger-key-2), beside the one in use
+    /// Makes the next key of a kind (such as kek-2 or ledger-key-2), beside the one in use
     Make {
-        /// kek-N or ledger-key-N
+        /// kek-N, seal-key-N, command-key-N, pepper-N or ledger-key-N
         name: Successor,
         #[command(flatten)]
         vault: VaultOptions,

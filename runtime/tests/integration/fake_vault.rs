@@ -77,6 +77,10 @@ pub struct Vault {
     pub clusters: HashMap<String, String>,
     /// The keys of each account, by resource id.
     pub accounts: HashMap<String, [String; 2]>,
+    /// A key that is made anew is the old one until it was looked at once more.
+    pub keys_change_late: bool,
+    /// Those keys, by account and place.
+    pub late_keys: Vec<(String, usize)>,
     /// Changes that the resource manager took on: what was asked for.
     pub managed: Vec<String>,
     /// Whether the next change of a cluster fails after it was taken on.
@@ -315,6 +319,7 @@ async fn manage(
         return (StatusCode::ACCEPTED, [("azure-asyncoperation", at), ("retry-after", "0".into())])
             .into_response();
     }
+    let keys_change_late = vault.keys_change_late;
     let Some(keys) = vault.accounts.get_mut(id) else { return error(404, "ResourceNotFound") };
     let names = ["Primary", "Secondary"];
     match verb {
@@ -326,11 +331,21 @@ async fn manage(
                 );
                 json!({"connectionString": uri, "keyKind": names[place]})
             };
-            Json(json!({"connectionStrings": [shown(0), shown(1)]})).into_response()
+            let strings = [shown(0), shown(1)];
+            for (id, place) in std::mem::take(&mut vault.late_keys) {
+                vault.accounts.get_mut(&id).unwrap()[place].push('x');
+            }
+            Json(json!({ "connectionStrings": strings })).into_response()
         }
         "regenerateKey" => {
-            let place = names.iter().position(|name| body["keyKind"] == *name).unwrap();
-            keys[place] = format!("{}x", keys[place]);
+            let kind = body["keyKind"].as_str().unwrap();
+            let place = ["primary", "secondary"].iter().position(|name| kind == *name);
+            let Some(place) = place else { return error(400, "BadRequest") };
+            if keys_change_late {
+                vault.late_keys.push((id.to_owned(), place));
+            } else {
+                keys[place].push('x');
+            }
             StatusCode::OK.into_response()
         }
         _ => error(404, "InvalidResourceType"),

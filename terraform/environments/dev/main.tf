@@ -13,6 +13,7 @@ module "vitalog" {
   stage           = var.stage
   images          = var.images
   ledger_origin   = "vitalog-dev"
+  keys            = var.keys
   locked          = false
   zone_redundant  = false
 

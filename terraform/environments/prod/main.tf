@@ -47,8 +47,7 @@ module "vitalog" {
   further_anchors          = var.further_anchors
   compliance_principal_ids = var.compliance_principal_ids
   witnesses                = var.witnesses
-  signing_keys             = var.signing_keys
-  key_encryption_keys      = var.key_encryption_keys
+  keys                     = var.keys
   oidc                     = var.oidc
   otlp_endpoint            = var.otlp_endpoint
 

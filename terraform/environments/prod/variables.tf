@@ -83,16 +83,17 @@ variable "ledger_origin" {
   type        = string
 }
 
-variable "signing_keys" {
-  description = "Secrets that are the ledger's signing key; two while it is rotated"
-  type        = list(string)
-  default     = ["ledger-key"]
-}
-
-variable "key_encryption_keys" {
-  description = "Secrets that are key-encryption keys; two while it is rotated"
-  type        = list(string)
-  default     = ["kek"]
+variable "keys" {
+  description = "Secrets by what they are for; more than one while a key is rotated (terraform/README.md): the one in use first, for signing the current one first. A seal key that was rotated is NAME@SIZE, with the ledger's size then"
+  type = object({
+    signing    = optional(list(string), ["ledger-key"])
+    encryption = optional(list(string), ["kek"])
+    seal       = optional(list(string), ["seal-key"])
+    command    = optional(list(string), ["command-key"])
+    pepper     = optional(list(string), ["pepper"])
+  })
+  default  = {}
+  nullable = false
 }
 
 variable "witnesses" {

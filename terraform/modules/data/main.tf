@@ -68,7 +68,7 @@ resource "azurerm_mongo_cluster" "replica" {
 
 resource "azurerm_cosmosdb_account" "this" {
   #checkov:skip=CKV_AZURE_100:the ledger is tamper-evident and its content encrypted under keys of its own; customer-managed keys of the account are the subscription's decision
-  #checkov:skip=CKV_AZURE_132:restricting writes by keys to data alone is set with access_key_metadata_writes_enabled, which checkov finds on SQL accounts only
+  #checkov:skip=CKV_AZURE_132:a service makes its collections and indexes with the account's key; each account is one service's alone
   #checkov:skip=CKV_AZURE_140:accounts of the MongoDB kind know local authentication alone; its keys are in the vault
   for_each = local.ru
 
@@ -82,7 +82,6 @@ resource "azurerm_cosmosdb_account" "this" {
   minimal_tls_version                = "Tls12"
   public_network_access_enabled      = false
   is_virtual_network_filter_enabled  = true
-  access_key_metadata_writes_enabled = false
   # One region writes: two would be two ledgers.
   multiple_write_locations_enabled = false
   automatic_failover_enabled       = false

@@ -193,8 +193,7 @@ module "settings" {
   application_insights = nonsensitive(module.observability.connection_string)
   trace_ratio          = var.trace_ratio
   otlp_endpoint        = var.otlp_endpoint
-  signing_keys         = var.signing_keys
-  key_encryption_keys  = var.key_encryption_keys
+  keys                 = var.keys
   witnesses            = var.witnesses
   oidc                 = var.oidc
   cors_origins         = var.cors_origins

@@ -23,11 +23,15 @@ locals {
     who => flatten([for key, it in local.service_keys : ["${key}-current", "${key}-next"] if it.callee == who])
   }
 
+  # By name; a name ends where its size begins.
+  seals   = { for it in var.keys.seal : split("@", it)[0] => it }
+  peppers = join(",", [for name in var.keys.pepper : local.ref[name]])
+
   secrets = {
-    gateway         = concat([local.store["gateway"], "pepper"], local.shown["gateway"])
-    patient-service = concat([local.store["patients"], local.store["keys"], "command-key"], var.key_encryption_keys, local.shown["patient-service"], local.taken["patient-service"])
-    audit-service   = concat([local.store["ledger"], "seal-key"], var.signing_keys, local.taken["audit-service"])
-    projections     = concat([local.store["patients"], local.store["keys"]], var.key_encryption_keys, local.shown["projections"])
+    gateway         = concat([local.store["gateway"]], var.keys.pepper, local.shown["gateway"])
+    patient-service = concat([local.store["patients"], local.store["keys"]], var.keys.command, var.keys.encryption, local.shown["patient-service"], local.taken["patient-service"])
+    audit-service   = concat([local.store["ledger"]], keys(local.seals), var.keys.signing, local.taken["audit-service"])
+    projections     = concat([local.store["patients"], local.store["keys"]], var.keys.encryption, local.shown["projections"])
   }
 
   # Every secret that there has to be before a service starts.
@@ -60,7 +64,7 @@ locals {
   read_models = {
     VITALOG_PATIENTS_STORE = local.ref[local.store["patients"]]
     VITALOG_KEYS_STORE     = local.ref[local.store["keys"]]
-    VITALOG_KEK            = join(",", [for name in var.key_encryption_keys : local.ref[name]])
+    VITALOG_KEK            = join(",", [for name in var.keys.encryption : local.ref[name]])
     VITALOG_AUDIT_URL      = local.url["audit-service"]
   }
 
@@ -74,7 +78,7 @@ locals {
         VITALOG_IDLE_TIMEOUT  = "250"
         VITALOG_DRAIN_DELAY   = "10"
         VITALOG_SUBSCRIPTIONS = local.ref[local.store["gateway"]]
-        VITALOG_PEPPER        = local.ref["pepper"]
+        VITALOG_PEPPER        = local.peppers
         VITALOG_PATIENT_URL   = local.url["patient-service"]
         VITALOG_PATIENT_KEY   = local.ref["gateway-to-patient"]
         VITALOG_AUDIT_URL     = local.url["audit-service"]
@@ -94,15 +98,15 @@ locals {
       VITALOG_PATIENT_LISTEN  = "0.0.0.0:7071"
       VITALOG_AUDIT_KEY       = local.ref["patient-to-audit"]
       VITALOG_PATIENT_CALLERS = local.callers["patient-service"]
-      VITALOG_COMMAND_KEY     = local.ref["command-key"]
+      VITALOG_COMMAND_KEY     = join(",", [for name in var.keys.command : local.ref[name]])
     })
 
     audit-service = merge(
       {
         VITALOG_AUDIT_LISTEN  = "0.0.0.0:7072"
         VITALOG_LEDGER_STORE  = local.ref[local.store["ledger"]]
-        VITALOG_LEDGER_KEY    = join(",", [for name in var.signing_keys : local.ref[name]])
-        VITALOG_SEAL_KEY      = local.ref["seal-key"]
+        VITALOG_LEDGER_KEY    = join(",", [for name in var.keys.signing : local.ref[name]])
+        VITALOG_SEAL_KEY      = join(",", [for it in var.keys.seal : replace(it, "/^[a-z0-9-]+/", local.ref[split("@", it)[0]])])
         VITALOG_AUDIT_CALLERS = local.callers["audit-service"]
         # Lasts as long as the replica: a new one asks the anchors what was signed before.
         VITALOG_CHECKPOINT_FILE = "/state/ledger.checkpoint"
@@ -176,7 +180,7 @@ output "jobs" {
         AZURE_CLIENT_ID       = var.client_ids["secrets"]
         VITALOG_VAULT         = var.vault_uri
         VITALOG_SUBSCRIPTIONS = local.ref[local.store["gateway"]]
-        VITALOG_PEPPER        = local.ref["pepper"]
+        VITALOG_PEPPER        = local.peppers
         VITALOG_AUDIT_URL     = local.url["audit-service"]
         VITALOG_OPERATOR_KEY  = local.ref["operator-to-audit"]
       }

@@ -112,25 +112,26 @@ variable "otlp_endpoint" {
   default     = ""
 }
 
-variable "signing_keys" {
-  description = "Secrets that are the ledger's signing key: the current one, and while it is rotated the next"
-  type        = list(string)
-  default     = ["ledger-key"]
+variable "keys" {
+  description = "Secrets by what they are for; more than one while a key is rotated (terraform/README.md): the one in use first, for signing the current one first. A seal key that was rotated is NAME@SIZE, with the ledger's size then"
+  type = object({
+    signing    = optional(list(string), ["ledger-key"])
+    encryption = optional(list(string), ["kek"])
+    seal       = optional(list(string), ["seal-key"])
+    command    = optional(list(string), ["command-key"])
+    pepper     = optional(list(string), ["pepper"])
+  })
+  default  = {}
+  nullable = false
 
   validation {
-    condition     = contains([1, 2], length(var.signing_keys))
-    error_message = "one signing key, or two while it is rotated."
+    condition     = alltrue([for use in [var.keys.signing, var.keys.encryption, var.keys.command, var.keys.pepper] : contains([1, 2], length(use))])
+    error_message = "each of keys is one secret, or two while it is rotated."
   }
-}
-
-variable "key_encryption_keys" {
-  description = "Secrets that are key-encryption keys: the first wraps, the others only unwrap"
-  type        = list(string)
-  default     = ["kek"]
 
   validation {
-    condition     = contains([1, 2], length(var.key_encryption_keys))
-    error_message = "one key-encryption key, or two while it is rotated."
+    condition     = length(var.keys.seal) > 0 && alltrue([for place, it in var.keys.seal : can(regex(place == 0 ? "^[a-z0-9-]+$" : "^[a-z0-9-]+(@[0-9]+)?$", it))])
+    error_message = "keys.seal is the seal key in use, then those before it, as NAME@SIZE."
   }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod job;
 mod settings;
 mod told;
 mod whole;

@@ -86,8 +86,13 @@ run "two_keys_are_named_while_one_is_rotated" {
   command = plan
 
   variables {
-    key_encryption_keys = ["kek-next", "kek"]
-    signing_keys        = ["ledger-key", "ledger-key-next"]
+    keys = {
+      encryption = ["kek-next", "kek"]
+      signing    = ["ledger-key", "ledger-key-next"]
+      seal       = ["seal-key-2", "seal-key@1234"]
+      command    = ["command-key-2", "command-key"]
+      pepper     = ["pepper-2", "pepper"]
+    }
   }
 
   assert {
@@ -98,6 +103,32 @@ run "two_keys_are_named_while_one_is_rotated" {
     condition     = contains(output.secrets["audit-service"], "ledger-key-next") && contains(output.secrets["patient-service"], "kek-next")
     error_message = "the next key may not be read"
   }
+  assert {
+    condition     = output.services["audit-service"].env.VITALOG_SEAL_KEY == "keyvault:https://v-dev-a-1234.vault.azure.net/secrets/seal-key-2,keyvault:https://v-dev-a-1234.vault.azure.net/secrets/seal-key@1234"
+    error_message = output.services["audit-service"].env.VITALOG_SEAL_KEY
+  }
+  assert {
+    condition     = contains(output.secrets["audit-service"], "seal-key") && contains(output.secrets["audit-service"], "seal-key-2")
+    error_message = "a seal key may not be read"
+  }
+  assert {
+    condition     = endswith(output.services["patient-service"].env.VITALOG_COMMAND_KEY, ",keyvault:https://v-dev-a-1234.vault.azure.net/secrets/command-key")
+    error_message = output.services["patient-service"].env.VITALOG_COMMAND_KEY
+  }
+  assert {
+    condition     = output.jobs["subscriptions"].env.VITALOG_PEPPER == output.services["gateway"].env.VITALOG_PEPPER && contains(output.secrets["gateway"], "pepper-2")
+    error_message = "gateway and job have other peppers"
+  }
+}
+
+run "a_seal_key_in_use_has_no_end" {
+  command = plan
+
+  variables {
+    keys = { seal = ["seal-key@1234"] }
+  }
+
+  expect_failures = [var.keys]
 }
 
 run "users_with_tokens_are_optional" {

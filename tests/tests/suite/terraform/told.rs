@@ -17,11 +17,12 @@ const READ_BESIDE_OPTIONS: [(&str, &str); 2] = [
 ];
 
 /// What the jobs are started with besides their own command (terraform/README.md).
-const ALSO_RUN: [(&str, &str, &str); 4] = [
+const ALSO_RUN: [(&str, &str, &str); 5] = [
     ("read-models", "projections", "rebuild"),
     ("read-models", "projections", "digest"),
     ("subscriptions", "gateway", "subscriptions add"),
     ("subscriptions", "azure-subscription", "add"),
+    ("subscriptions", "audit-service", "rotate-key"),
 ];
 
 /// Columns in which no help is broken into lines.
