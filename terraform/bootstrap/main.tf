@@ -61,7 +61,23 @@ locals {
   unique = substr(sha256(lower(var.subscription_id)), 0, 6)
   tags   = { project = "vitalog", environment = var.environment, managed-by = "terraform" }
 
-  deployer = azurerm_user_assigned_identity.deployer.principal_id
+  deployer     = azurerm_user_assigned_identity.deployer.principal_id
+  subscription = "/subscriptions/${var.subscription_id}"
+
+  # What a deployment may grant: built-in roles by their ids, and the two below.
+  grantable = join(", ", [
+    "4633458b-17de-408a-b874-0445c86b69e6", # Key Vault Secrets User
+    "b86a8fe4-44ce-4948-aee5-eccb2c155cd7", # Key Vault Secrets Officer
+    "7f951dda-4ed3-4680-a7ca-43fe172d538d", # AcrPull
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", # Storage Blob Data Reader
+    local.role_ids["database-credentials"],
+    local.role_ids["keeps-checkpoints"],
+  ])
+
+  # The same ones each time, and of this subscription alone.
+  role_ids = { for role in ["database-credentials", "keeps-checkpoints", "locks"] :
+    role => uuidv5("url", "https://management.azure.com${local.subscription}/vitalog/${var.environment}/${role}")
+  }
 }
 
 resource "azurerm_resource_group" "this" {
@@ -154,6 +170,97 @@ resource "azurerm_federated_identity_credential" "deployer" {
   subject             = "repo:${var.repository}:environment:${var.environment}"
 }
 
+# Roles of Vitalog's own. The owner makes them here: whoever may change what a role allows may do everything.
+resource "azurerm_role_definition" "credentials" {
+  role_definition_id = local.role_ids["database-credentials"]
+  name               = "vitalog-${var.environment}-database-credentials"
+  scope              = local.subscription
+  description        = "Sets and reads the credentials of Vitalog's databases, where it is granted"
+  assignable_scopes  = [local.subscription]
+
+  permissions {
+    actions = [
+      "Microsoft.DocumentDB/mongoClusters/read",
+      "Microsoft.DocumentDB/mongoClusters/write",
+      "Microsoft.DocumentDB/databaseAccounts/read",
+      "Microsoft.DocumentDB/databaseAccounts/listConnectionStrings/action",
+      "Microsoft.DocumentDB/databaseAccounts/regenerateKey/action",
+    ]
+    not_actions = []
+  }
+}
+
+# A built-in role that writes may also delete.
+resource "azurerm_role_definition" "checkpoints" {
+  role_definition_id = local.role_ids["keeps-checkpoints"]
+  name               = "vitalog-${var.environment}-keeps-checkpoints"
+  scope              = local.subscription
+  description        = "Adds checkpoints to the anchor and reads them"
+  assignable_scopes  = [local.subscription]
+
+  permissions {
+    data_actions = [
+      "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
+      "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action",
+    ]
+    actions = ["Microsoft.Storage/storageAccounts/blobServices/containers/read"]
+  }
+}
+
+# The pipeline locks databases; it cannot unlock them.
+resource "azurerm_role_definition" "locks" {
+  role_definition_id = local.role_ids["locks"]
+  name               = "vitalog-${var.environment}-locks"
+  scope              = local.subscription
+  description        = "Locks resources against deletion"
+  assignable_scopes  = [local.subscription]
+
+  permissions {
+    actions     = ["Microsoft.Authorization/locks/read", "Microsoft.Authorization/locks/write"]
+    not_actions = []
+  }
+}
+
+resource "azurerm_role_assignment" "deploys" {
+  scope                = local.subscription
+  role_definition_name = "Contributor"
+  principal_id         = local.deployer
+  principal_type       = "ServicePrincipal"
+}
+
+resource "azurerm_role_assignment" "locks" {
+  scope              = local.subscription
+  role_definition_id = azurerm_role_definition.locks.role_definition_resource_id
+  principal_id       = local.deployer
+  principal_type     = "ServicePrincipal"
+}
+
+# It grants those roles and no others, and none to itself.
+resource "azurerm_role_assignment" "grants" {
+  scope                = local.subscription
+  role_definition_name = "Role Based Access Control Administrator"
+  principal_id         = local.deployer
+  principal_type       = "ServicePrincipal"
+  condition_version    = "2.0"
+  condition            = <<-EOT
+    (
+      (!(ActionMatches{'Microsoft.Authorization/roleAssignments/write'}))
+      OR
+      (
+        @Request[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {${local.grantable}}
+        AND
+        @Request[Microsoft.Authorization/roleAssignments:PrincipalId] ForAnyOfAllValues:GuidNotEquals {${local.deployer}}
+      )
+    )
+    AND
+    (
+      (!(ActionMatches{'Microsoft.Authorization/roleAssignments/delete'}))
+      OR
+      (@Resource[Microsoft.Authorization/roleAssignments:RoleDefinitionId] ForAnyOfAnyValues:GuidEquals {${local.grantable}})
+    )
+  EOT
+}
+
 resource "azurerm_role_assignment" "state" {
   for_each = merge(var.operator_principal_ids, { deployer = local.deployer })
 
@@ -175,9 +282,4 @@ output "backend" {
 output "deployer" {
   description = "Client id of the pipeline's identity: variable AZURE_CLIENT_ID of the GitHub environment"
   value       = azurerm_user_assigned_identity.deployer.client_id
-}
-
-output "deployer_principal_id" {
-  description = "Its principal, to which the owner grants what it may deploy (terraform/README.md)"
-  value       = local.deployer
 }

@@ -117,6 +117,15 @@ class Provider:
         planned = self.pb.DynamicValue(msgpack=msgpack.packb(state))
         return self.pb.PlanAnswer(planned_state=planned, legacy_type_system=True)
 
+    def read(self, request):
+        """What is looked up is there."""
+        question = self.pb.ReadQuestion.FromString(request)
+        state = msgpack.unpackb(question.config.msgpack, strict_map_key=False)
+        for name, attribute in self.data[question.type_name].attributes.items():
+            if attribute.computed and state.get(name) is None:
+                state[name] = made_up(question.type_name, name, state)
+        return self.pb.ReadAnswer(state=self.pb.DynamicValue(msgpack=msgpack.packb(state)))
+
     def handler(self):
         """The service, by the names of its calls."""
         nothing = lambda _request: self.pb.Diagnostics()
@@ -128,6 +137,7 @@ class Provider:
             "ConfigureProvider": nothing,
             "StopProvider": nothing,
             "PlanResourceChange": self.plan,
+            "ReadDataSource": self.read,
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(

@@ -76,6 +76,13 @@ def roles(plan: dict) -> Iterator[str]:
             yield f"{it['address']} grants {role} on more than a secret"
 
 
+def own_roles(plan: dict) -> Iterator[str]:
+    """A deployment makes no roles: who may change what a role allows may do everything."""
+    for it in planned(plan):
+        if it["type"] == "azurerm_role_definition":
+            yield f"{it['address']} makes a role"
+
+
 def diagnosed(plan: dict) -> Iterator[str]:
     """Whatever writes logs or metrics sends them to the workspace."""
     targets = {
@@ -109,7 +116,7 @@ def told(address: str, variables: list[dict]) -> Iterator[str]:
             yield f"{address} is told {variable['name']}, which is no reference"
 
 
-RULES = {rule.__name__: rule for rule in (exposed, public, roles, diagnosed, secret)}
+RULES = {rule.__name__: rule for rule in (exposed, public, roles, own_roles, diagnosed, secret)}
 
 
 def main() -> int:

@@ -84,25 +84,15 @@ resource "azurerm_private_endpoint" "this" {
   }
 }
 
-# Create, read and list; no delete, no overwrite, no policy. A built-in role that writes may also delete.
-resource "azurerm_role_definition" "keep" {
-  name              = "${var.name}-keeps-checkpoints"
-  scope             = var.resource_group_id
-  description       = "Adds checkpoints to the anchor and reads them"
-  assignable_scopes = [var.resource_group_id]
-
-  permissions {
-    data_actions = [
-      "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read",
-      "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/add/action",
-    ]
-    actions = ["Microsoft.Storage/storageAccounts/blobServices/containers/read"]
-  }
+# Create, read and list; no delete, no overwrite, no policy (terraform/bootstrap makes the role).
+data "azurerm_role_definition" "keep" {
+  name  = "${var.roles}-keeps-checkpoints"
+  scope = var.subscription
 }
 
 resource "azurerm_role_assignment" "keep" {
   scope              = azurerm_storage_container.checkpoints.id
-  role_definition_id = azurerm_role_definition.keep.role_definition_resource_id
+  role_definition_id = data.azurerm_role_definition.keep.id
   principal_id       = var.keeper_principal_id
   principal_type     = "ServicePrincipal"
 }

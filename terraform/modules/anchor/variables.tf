@@ -13,8 +13,13 @@ variable "resource_group" {
   type        = string
 }
 
-variable "resource_group_id" {
-  description = "The resource group, in which the keeper's role is defined"
+variable "subscription" {
+  description = "The subscription, as /subscriptions/ID"
+  type        = string
+}
+
+variable "roles" {
+  description = "What the names of the roles begin with that terraform/bootstrap has made"
   type        = string
 }
 

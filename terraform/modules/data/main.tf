@@ -78,10 +78,10 @@ resource "azurerm_cosmosdb_account" "this" {
   kind                = "MongoDB"
   offer_type          = "Standard"
   # Appends need conditional single-document writes and majority reads.
-  mongo_server_version               = "7.0"
-  minimal_tls_version                = "Tls12"
-  public_network_access_enabled      = false
-  is_virtual_network_filter_enabled  = true
+  mongo_server_version              = "7.0"
+  minimal_tls_version               = "Tls12"
+  public_network_access_enabled     = false
+  is_virtual_network_filter_enabled = true
   # One region writes: two would be two ledgers.
   multiple_write_locations_enabled = false
   automatic_failover_enabled       = false
@@ -212,31 +212,29 @@ resource "azurerm_private_endpoint" "replica" {
   }
 }
 
-# What the job of module secrets may do with the databases: set a password, or read and change keys. On these alone.
-resource "azurerm_role_definition" "credentials" {
-  name              = "${var.base}-database-credentials"
-  scope             = var.resource_group_id
-  description       = "Sets and reads the credentials of Vitalog's databases"
-  assignable_scopes = [var.resource_group_id]
+# Nobody deletes a ledger, or a key ring without which every patient is lost. Locks are on these alone: on the resource group
+# one would also keep roles from being taken away.
+resource "azurerm_management_lock" "this" {
+  for_each = var.locked ? local.ids : {}
 
-  permissions {
-    actions = var.kind == "vcore" ? [
-      "Microsoft.DocumentDB/mongoClusters/read",
-      "Microsoft.DocumentDB/mongoClusters/write",
-      ] : [
-      "Microsoft.DocumentDB/databaseAccounts/read",
-      "Microsoft.DocumentDB/databaseAccounts/listConnectionStrings/action",
-      "Microsoft.DocumentDB/databaseAccounts/regenerateKey/action",
-    ]
-    not_actions = []
-  }
+  name       = "holds-patient-records"
+  scope      = each.value
+  lock_level = "CanNotDelete"
+  notes      = "Database of Vitalog: ${each.key}."
+}
+
+# What the job of module secrets may do with the databases: set a password, or read and change keys. On these alone
+# (terraform/bootstrap makes the role).
+data "azurerm_role_definition" "credentials" {
+  name  = "${var.roles}-database-credentials"
+  scope = var.subscription
 }
 
 resource "azurerm_role_assignment" "credentials" {
   for_each = var.names
 
   scope              = local.ids[each.key]
-  role_definition_id = azurerm_role_definition.credentials.role_definition_resource_id
+  role_definition_id = data.azurerm_role_definition.credentials.id
   principal_id       = var.job_principal_id
   principal_type     = "ServicePrincipal"
 }

@@ -18,9 +18,19 @@ variable "resource_group" {
   type        = string
 }
 
-variable "resource_group_id" {
-  description = "The resource group, in which the job's role is defined"
+variable "subscription" {
+  description = "The subscription, as /subscriptions/ID"
   type        = string
+}
+
+variable "roles" {
+  description = "What the names of the roles begin with that terraform/bootstrap has made"
+  type        = string
+}
+
+variable "locked" {
+  description = "Whether the databases are locked against deletion"
+  type        = bool
 }
 
 variable "kind" {

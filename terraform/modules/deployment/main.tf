@@ -43,16 +43,6 @@ resource "azurerm_resource_group" "this" {
   tags     = local.tags
 }
 
-# Nobody deletes a ledger by deleting what holds it.
-resource "azurerm_management_lock" "this" {
-  count = var.locked ? 1 : 0
-
-  name       = "holds-patient-records"
-  scope      = azurerm_resource_group.this.id
-  lock_level = "CanNotDelete"
-  notes      = "Holds a ledger and a key ring. Losing the key ring loses every patient."
-}
-
 module "naming" {
   source = "../naming"
 
@@ -140,7 +130,9 @@ module "data" {
   names               = module.naming.stores
   location            = azurerm_resource_group.this.location
   resource_group      = azurerm_resource_group.this.name
-  resource_group_id   = azurerm_resource_group.this.id
+  subscription        = "/subscriptions/${var.subscription_id}"
+  roles               = "${var.project}-${var.environment}"
+  locked              = var.locked
   kind                = var.store_kind
   clusters            = var.clusters
   high_availability   = var.zone_redundant
@@ -166,7 +158,8 @@ module "anchor" {
   name                 = module.naming.storage
   location             = azurerm_resource_group.this.location
   resource_group       = azurerm_resource_group.this.name
-  resource_group_id    = azurerm_resource_group.this.id
+  subscription         = "/subscriptions/${var.subscription_id}"
+  roles                = "${var.project}-${var.environment}"
   replication          = var.secondary == null ? (var.zone_redundant ? "ZRS" : "LRS") : "GZRS"
   retention_days       = var.anchor_retention_days
   locked               = var.anchor_locked

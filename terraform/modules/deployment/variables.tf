@@ -56,7 +56,7 @@ variable "ledger_origin" {
 }
 
 variable "locked" {
-  description = "Whether the resource group is locked against deletion"
+  description = "Whether the databases are locked against deletion"
   type        = bool
   default     = true
 }
