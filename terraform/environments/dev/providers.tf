@@ -26,6 +26,10 @@ provider "azurerm" {
       purge_soft_delete_on_destroy    = false
       recover_soft_deleted_key_vaults = true
     }
+    # The anchor takes connections from the network alone, and the provider need not ask whether it does.
+    storage {
+      data_plane_available = false
+    }
     resource_group {
       prevent_deletion_if_contains_resources = true
     }

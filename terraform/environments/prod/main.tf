@@ -50,6 +50,7 @@ module "vitalog" {
   keys                     = var.keys
   oidc                     = var.oidc
   otlp_endpoint            = var.otlp_endpoint
+  egress                   = var.egress
 
   log_retention_days = 90
   alert_addresses    = var.alert_addresses

@@ -125,3 +125,9 @@ variable "otlp_endpoint" {
   type        = string
   default     = ""
 }
+
+variable "egress" {
+  description = "What the services may reach besides Azure's own: networks or service tags, and ports. Witnesses, further anchors, a provider of tokens other than Entra ID and a collector need theirs here"
+  type        = list(object({ to = string, port = optional(number, 443) }))
+  default     = []
+}

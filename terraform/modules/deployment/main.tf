@@ -67,6 +67,7 @@ module "network" {
   subnets                 = module.addresses.subnets
   edge                    = var.edge
   client_networks         = var.client_networks
+  egress                  = var.egress
   ddos_protection_plan_id = var.ddos_protection_plan_id
   tags                    = local.tags
 }
@@ -217,7 +218,8 @@ module "apps" {
 module "edge" {
   source = "../edge"
 
-  kind                    = var.edge
+  # An Application Gateway cannot be made before the certificate is in the vault, nor what it leads to.
+  kind                    = var.stage == "services" ? var.edge : "none"
   base                    = module.naming.base
   location                = azurerm_resource_group.this.location
   resource_group          = azurerm_resource_group.this.name

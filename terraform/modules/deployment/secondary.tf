@@ -38,6 +38,7 @@ module "network_secondary" {
   subnets                 = module.addresses_secondary[0].subnets
   edge                    = "none"
   client_networks         = var.client_networks
+  egress                  = var.egress
   ddos_protection_plan_id = var.ddos_protection_plan_id
   tags                    = local.tags
 }

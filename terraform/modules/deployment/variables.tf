@@ -256,3 +256,19 @@ variable "tags" {
   type        = map(string)
   default     = {}
 }
+
+variable "egress" {
+  description = "What the services may reach besides Azure's own: networks or service tags, and ports. Witnesses, further anchors, a provider of tokens other than Entra ID and a collector need theirs here"
+  type        = list(object({ to = string, port = optional(number, 443) }))
+  default     = []
+
+  validation {
+    condition     = alltrue([for it in var.egress : !contains(["*", "0.0.0.0/0", "::/0", "Internet"], it.to)])
+    error_message = "egress names networks or service tags, and not all of the world."
+  }
+
+  validation {
+    condition     = length(var.egress) > 0 || length(var.witnesses) + length(var.further_anchors) == 0 && var.otlp_endpoint == ""
+    error_message = "witnesses, further_anchors and otlp_endpoint are not to be reached without egress."
+  }
+}

@@ -3,11 +3,10 @@
 resource "azurerm_subnet" "edge" {
   count = local.is_application_gateway ? 1 : 0
 
-  name                            = "edge"
-  resource_group_name             = var.resource_group
-  virtual_network_name            = var.network_name
-  address_prefixes                = [var.subnets.edge]
-  default_outbound_access_enabled = false
+  name                 = "edge"
+  resource_group_name  = var.resource_group
+  virtual_network_name = var.network_name
+  address_prefixes     = [var.subnets.edge]
 }
 
 resource "azurerm_network_security_group" "edge" {

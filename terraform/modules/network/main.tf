@@ -45,11 +45,10 @@ resource "azurerm_virtual_network" "this" {
 }
 
 resource "azurerm_subnet" "apps" {
-  name                            = "apps"
-  resource_group_name             = var.resource_group
-  virtual_network_name            = azurerm_virtual_network.this.name
-  address_prefixes                = [var.subnets.apps]
-  default_outbound_access_enabled = false
+  name                 = "apps"
+  resource_group_name  = var.resource_group
+  virtual_network_name = azurerm_virtual_network.this.name
+  address_prefixes     = [var.subnets.apps]
 
   delegation {
     name = "container-apps"
@@ -158,6 +157,24 @@ resource "azurerm_network_security_rule" "apps_to_platform" {
   source_address_prefix       = var.subnets.apps
   destination_port_range      = "443"
   destination_address_prefix  = each.key
+}
+
+# Witnesses, further anchors, a provider of tokens, a collector: whatever else the services are told to reach.
+resource "azurerm_network_security_rule" "apps_to_others" {
+  for_each = { for place, it in var.egress : place => it }
+
+  name                        = "other-${each.key}"
+  description                 = "What the services were told to reach beyond Azure's own"
+  resource_group_name         = var.resource_group
+  network_security_group_name = azurerm_network_security_group.apps.name
+  priority                    = 200 + tonumber(each.key)
+  direction                   = "Outbound"
+  access                      = "Allow"
+  protocol                    = "Tcp"
+  source_port_range           = "*"
+  source_address_prefix       = var.subnets.apps
+  destination_port_range      = tostring(each.value.port)
+  destination_address_prefix  = each.value.to
 }
 
 resource "azurerm_network_security_rule" "apps_to_dns" {

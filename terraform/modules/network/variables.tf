@@ -42,3 +42,14 @@ variable "tags" {
   description = "Tags of everything"
   type        = map(string)
 }
+
+variable "egress" {
+  description = "What the services may reach besides Azure's own: networks or service tags, and ports. Witnesses, further anchors, a provider of tokens other than Entra ID and a collector need theirs here"
+  type        = list(object({ to = string, port = optional(number, 443) }))
+  default     = []
+
+  validation {
+    condition     = alltrue([for it in var.egress : !contains(["*", "0.0.0.0/0", "::/0", "Internet"], it.to)])
+    error_message = "egress names networks or service tags, and not all of the world."
+  }
+}
