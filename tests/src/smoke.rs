@@ -6,6 +6,7 @@ use std::{fmt::Write as _, net::ToSocketAddrs, time::Duration};
 use anyhow::{Context, bail, ensure};
 use audit_verify::{checkpoint::LedgerKey, proof_file::ProofFile};
 use domain::hash::Hash;
+use mongodb::{error::ErrorKind, options::ClientOptions};
 use reqwest::{Method, RequestBuilder, Url};
 use serde_json::{Value, json};
 use tokio::{
@@ -34,7 +35,7 @@ pub struct Target {
     pub erase_key: Option<String>,
     /// The verifier key that compliance has; else the one that the gateway shows.
     pub ledger_pub: Option<LedgerKey>,
-    /// What must not be reached, HOST:PORT.
+    /// What must not be reached: HOST:PORT, https://HOST or mongodb+srv://HOST.
     pub internal: Vec<String>,
 }
 
@@ -302,18 +303,46 @@ async fn erase(privacy: &Api, clinic: &Api, created: &Created) -> anyhow::Result
     }
 }
 
-/// No address, or nobody who takes a connection.
+/// Nothing of ours is to be reached at HOST:PORT, https://HOST or mongodb+srv://HOST.
 async fn unreachable(place: &str) -> anyhow::Result<()> {
-    ensure!(
-        place.rsplit_once(':').is_some_and(|it| it.1.parse::<u16>().is_ok()),
-        "it is not HOST:PORT"
-    );
-    let owned = place.to_owned();
-    let found = tokio::task::spawn_blocking(move || owned.to_socket_addrs()).await?;
+    if place.starts_with("https://") || place.starts_with("http://") {
+        return silent(place).await;
+    }
+    if !place.starts_with("mongodb") {
+        let port = place.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        ensure!(port.is_some(), "it is none of HOST:PORT, https://HOST and mongodb+srv://HOST");
+        return closed(place.to_owned()).await;
+    }
+    let options = timeout(PATIENCE, ClientOptions::parse(place)).await;
+    let hosts = match options.context("its name is not looked up in time")? {
+        Ok(options) => options.hosts,
+        Err(error) if matches!(*error.kind, ErrorKind::DnsResolve { .. }) => Vec::new(),
+        Err(error) => bail!("it is no mongodb+srv://HOST: {error}"),
+    };
+    for host in hosts {
+        closed(host.to_string()).await?;
+    }
+    Ok(())
+}
+
+/// No address, or nobody who takes a connection.
+async fn closed(place: String) -> anyhow::Result<()> {
+    let found = tokio::task::spawn_blocking(move || place.to_socket_addrs()).await?;
     for address in found.into_iter().flatten() {
         if let Ok(Ok(_)) = timeout(CONNECT, TcpStream::connect(address)).await {
             bail!("{address} takes connections");
         }
+    }
+    Ok(())
+}
+
+/// No service answers. The platform's own door may, for a name behind it: it has no JSON.
+async fn silent(place: &str) -> anyhow::Result<()> {
+    let api = Api::new(place.trim_end_matches('/'));
+    for path in ["/healthz", "/checkpoint"] {
+        let Ok(answer) = try_send(api.request(Method::GET, path)).await else { continue };
+        let is_json = answer.header("content-type").is_some_and(|it| it.contains("json"));
+        ensure!(!is_json && !(200..400).contains(&answer.status), "{path} is answered: {answer:?}");
     }
     Ok(())
 }

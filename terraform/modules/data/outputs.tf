@@ -16,3 +16,10 @@ output "ready" {
     [for assignment in azurerm_role_assignment.credentials : assignment.id],
   )
 }
+
+output "hosts" {
+  description = "Names that clusters are reached at inside the network, by what is in them; their SRV records are public"
+  value = { for store, cluster in azurerm_mongo_cluster.this :
+    store => try(nonsensitive(regex("@([^/?]+)", cluster.connection_strings[0].value)[0]), "${cluster.name}.mongocluster.cosmos.azure.com")
+  }
+}

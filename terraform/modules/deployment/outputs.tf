@@ -47,10 +47,9 @@ output "databases" {
 }
 
 output "unreachable" {
-  description = "What the smoke test must not reach from outside, HOST:PORT"
+  description = "What the smoke test must not reach from outside. Vault, anchor, registry and accounts are not among it: they take connections, and refuse requests"
   value = concat(
-    [for service in ["patient-service", "audit-service"] : "${module.naming.apps[service]}.internal.${module.apps.domain}:443"],
-    ["${module.naming.key_vault}.vault.azure.net:443", "${module.naming.storage}.blob.core.windows.net:443"],
-    [for name in values(module.naming.stores) : var.store_kind == "vcore" ? "${name}.mongocluster.cosmos.azure.com:10260" : "${name}.mongo.cosmos.azure.com:10255"],
+    [for service in ["patient-service", "audit-service"] : "https://${module.naming.apps[service]}.internal.${module.apps.domain}"],
+    [for host in values(module.data.hosts) : "mongodb+srv://${host}"],
   )
 }

@@ -1,4 +1,4 @@
-//! `tests/smoke [--internal HOST:PORT]… URL`: whether a deployment serves, refuses and proves, and shows nothing else.
+//! `tests/smoke [--internal PLACE]… URL`: whether a deployment serves, refuses and proves, and shows nothing else.
 
 use std::process::ExitCode;
 
@@ -29,8 +29,8 @@ struct Arguments {
     /// The verifier key that compliance has been given; without it, the one that the gateway shows is used
     #[arg(long, env = "VITALOG_SMOKE_LEDGER_PUB", value_name = "VKEY")]
     ledger_pub: Option<String>,
-    /// What must not be reached from here, HOST:PORT
-    #[arg(long, value_name = "HOST:PORT")]
+    /// What must not be reached from here: HOST:PORT, https://HOST or mongodb+srv://HOST
+    #[arg(long, value_name = "PLACE")]
     internal: Vec<String>,
 }
 
