@@ -35,7 +35,7 @@ pub struct Target {
     pub erase_key: Option<String>,
     /// The verifier key that compliance has; else the one that the gateway shows.
     pub ledger_pub: Option<LedgerKey>,
-    /// What must not be reached: HOST:PORT, https://HOST or mongodb+srv://HOST.
+    /// What must not be reached: `HOST:PORT`, `https://HOST` or `mongodb+srv://HOST`.
     pub internal: Vec<String>,
 }
 
@@ -303,7 +303,7 @@ async fn erase(privacy: &Api, clinic: &Api, created: &Created) -> anyhow::Result
     }
 }
 
-/// Nothing of ours is to be reached at HOST:PORT, https://HOST or mongodb+srv://HOST.
+/// Nothing of ours is to be reached at `HOST:PORT`, `https://HOST` or `mongodb+srv://HOST`.
 async fn unreachable(place: &str) -> anyhow::Result<()> {
     if place.starts_with("https://") || place.starts_with("http://") {
         return silent(place).await;

@@ -29,7 +29,7 @@ struct Arguments {
     /// The verifier key that compliance has been given; without it, the one that the gateway shows is used
     #[arg(long, env = "VITALOG_SMOKE_LEDGER_PUB", value_name = "VKEY")]
     ledger_pub: Option<String>,
-    /// What must not be reached from here: HOST:PORT, https://HOST or mongodb+srv://HOST
+    /// What must not be reached from here: `HOST:PORT`, `https://HOST` or `mongodb+srv://HOST`
     #[arg(long, value_name = "PLACE")]
     internal: Vec<String>,
 }
