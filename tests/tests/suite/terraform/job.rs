@@ -47,7 +47,7 @@ fn job(folder: &Path, states: &[&str], arguments: &[&str]) -> Output {
     fs::set_permissions(&az, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(folder.join("job"), JOB).unwrap();
     fs::write(folder.join("states"), states.join("\n")).unwrap();
-    let path = std::env::var("PATH").unwrap();
+    let path = runtime::settings::env("PATH").unwrap();
     Command::new(super::root().join("terraform/job"))
         .args(arguments)
         .env("PATH", format!("{}:{path}", folder.display()))
